@@ -1,11 +1,15 @@
 // Package config reads TokenHub's configuration: one TOML file, the
 // environment and the flags, strictly and with all problems at once.
 //
-//	cfg, err := config.Load(config.Source{Path: path, Env: os.Getenv, ...})
+//	cfg, err := config.Load(config.Source{Path: path, Env: os.Getenv, Environ: os.Environ()})
 //	var bad *config.Problems
 //	if errors.As(err, &bad) { /* each with file and line */ }
 //
-// A Config is read-only once it was loaded; a reload makes a new one.
+// A Config is read-only once it was loaded; a reload makes a new one. Secrets
+// are read by [Load] and at no other time.
+//
+// Time zones come from the system. A program that has to run without the
+// system's table links its own with `import _ "time/tzdata"`.
 package config
 
 import (
@@ -134,9 +138,3 @@ type Price struct {
 	// Tokens says that the file gives input or output: the model is priced by token.
 	Tokens bool
 }
-
-// Secret is a text that prints masked, in every verb and encoding.
-type Secret string
-
-// Reveal returns the text itself, for the one place that sends it.
-func (s Secret) Reveal() string { return string(s) }

@@ -1,0 +1,303 @@
+package proxy
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"sort"
+	"strconv"
+	"strings"
+)
+
+// span is where a value stands in the body: [from, to).
+type span struct{ from, to int }
+
+// fields is what the gateway reads of a JSON request body, in one pass, without
+// decoding it: the values it decides by, and where they stand so that they can
+// be spliced. Everything else in the body is none of its business.
+type fields struct {
+	model     string
+	modelAt   span // to == 0: not there
+	modelBad  bool // there, and not a string
+	stream    bool
+	optionsAt span // stream_options
+	options   byte // first byte of its value: '{', 'n' (null), other = odd
+	usage     bool // stream_options.include_usage is true
+	usageAt   span
+	// optionsEmpty: stream_options is {}.
+	optionsEmpty bool
+
+	// output is the largest stated bound of one choice, 0 = none stated.
+	output     int64
+	outputAt   map[string]span // each output field that is there, stated or not
+	n, bestOf  int64
+	prompts    int64
+	background bool
+
+	open   int  // index behind the opening brace
+	empty  bool // {}
+	tokens int64
+}
+
+// outputFields are the names under which a bound of the output is stated.
+var outputFields = []string{"max_tokens", "max_completion_tokens", "max_output_tokens"}
+
+// controlled are the fields that decide about access and money. One that stands
+// twice, or in another case, could be read differently by the provider.
+var controlled = []string{"model", "stream", "stream_options", "max_tokens", "max_completion_tokens",
+	"max_output_tokens", "n", "best_of", "background"}
+
+// scan reads the fields of body. The error is an *Error: invalid_json or
+// duplicate_parameter.
+func scan(body []byte) (*fields, error) {
+	f := &fields{n: 1, bestOf: 1, prompts: 1}
+	var plain = int64(len(body))
+	var encoded int64
+	c := &cursor{b: body, base64: func(n int) {
+		plain -= int64(n)
+		encoded += max(2000, (int64(n)+63)/64)
+	}}
+	if c.next() != '{' {
+		return nil, errInvalidJSON("The request body must be a JSON object.")
+	}
+	f.open = c.i + 1
+	var seen uint16
+	err := c.object(0, func(raw []byte) error {
+		at, err := controlledField(raw)
+		if err != nil {
+			return err
+		}
+		from := c.i
+		if at < 0 {
+			if string(raw) == "prompt" && c.next() == '[' {
+				return f.countPrompts(c)
+			}
+			return c.value(1)
+		}
+		if seen&(1<<at) != 0 {
+			return errDuplicate(controlled[at])
+		}
+		seen |= 1 << at
+		return f.read(c, controlled[at], from)
+	})
+	if err != nil {
+		if err == errJSON {
+			return nil, errInvalidJSON("The request body is not valid JSON.")
+		}
+		return nil, err
+	}
+	if c.next() != 0 || c.i < len(body) {
+		return nil, errInvalidJSON("The request body has something after its JSON object.")
+	}
+	probe := cursor{b: body, i: f.open}
+	f.empty = probe.next() == '}'
+	f.tokens = (plain+2)/3 + encoded
+	return f, nil
+}
+
+// controlledField returns the index of a controlled field's name, -1 for any
+// other name, and an error for a name that differs only in case.
+func controlledField(raw []byte) (int, error) {
+	if len(raw) > 6*len("max_completion_tokens") {
+		return -1, nil
+	}
+	var name string
+	if bytes.IndexByte(raw, '\\') >= 0 {
+		name = unescape(raw)
+	}
+	for i, want := range controlled {
+		switch {
+		case name == "" && string(raw) == want, name != "" && name == want:
+			return i, nil
+		case name == "" && len(raw) < len(want), name != "" && len(name) < len(want):
+			// Folding never makes a shorter text equal: no Unicode letter folds to
+			// more than one ASCII letter, and an ASCII one takes one byte.
+		case name == "" && strings.EqualFold(string(raw), want), name != "" && strings.EqualFold(name, want):
+			return -1, errDuplicate(want)
+		}
+	}
+	return -1, nil
+}
+
+// read takes the value of one controlled field.
+func (f *fields) read(c *cursor, name string, from int) error {
+	kind := c.next()
+	if name == "stream_options" {
+		f.options = kind
+		var err error
+		if kind == '{' {
+			err = f.readOptions(c)
+		} else {
+			err = c.value(1)
+		}
+		f.optionsAt = span{from, c.i}
+		return err
+	}
+	if err := c.value(1); err != nil {
+		return err
+	}
+	at := span{from, c.i}
+	value := c.b[from:c.i]
+	switch name {
+	case "model":
+		f.modelAt = at
+		f.modelBad = kind != '"'
+		if kind == '"' {
+			f.model = unescape(value[1 : len(value)-1])
+		}
+	case "stream":
+		f.stream = kind == 't'
+	case "background":
+		// Anything but false and null may be taken for true by a lenient provider.
+		f.background = kind != 'f' && kind != 'n'
+	case "n":
+		f.n = max(1, number(value))
+	case "best_of":
+		f.bestOf = max(1, number(value))
+	default:
+		if f.outputAt == nil {
+			f.outputAt = make(map[string]span, 1)
+		}
+		f.outputAt[name] = at
+		f.output = max(f.output, number(value))
+	}
+	return nil
+}
+
+func (f *fields) readOptions(c *cursor) error {
+	f.optionsEmpty = true
+	return c.object(1, func(raw []byte) error {
+		f.optionsEmpty = false
+		name := unescape(raw)
+		from := c.i
+		kind := c.next()
+		if err := c.value(2); err != nil {
+			return err
+		}
+		switch {
+		case name == "include_usage" && f.usageAt.to != 0, name != "include_usage" && strings.EqualFold(name, "include_usage"):
+			return errDuplicate("stream_options.include_usage")
+		case name == "include_usage":
+			f.usage = kind == 't'
+			f.usageAt = span{from, c.i}
+		}
+		return nil
+	})
+}
+
+// countPrompts counts the prompts of a completions request: an array of strings
+// or of arrays of tokens has one each; an array of numbers is one prompt.
+func (f *fields) countPrompts(c *cursor) error {
+	var count int64
+	err := c.array(1, func() error {
+		if ch := c.next(); ch == '"' || ch == '[' {
+			count++
+		}
+		return c.value(2)
+	})
+	f.prompts = max(1, count)
+	return err
+}
+
+// number reads a bound leniently: a number, or a string that is one, since
+// lenient providers take both. Null, zero and negative ones are 0, not stated.
+func number(value []byte) int64 {
+	v := strings.TrimSpace(strings.Trim(string(value), `"`))
+	if n, err := strconv.ParseInt(v, 10, 64); err == nil {
+		return max(0, n)
+	}
+	x, err := strconv.ParseFloat(v, 64)
+	switch {
+	case err != nil && !math.IsInf(x, 0), math.IsNaN(x), x <= 0:
+		return 0
+	case x >= math.MaxInt64:
+		return math.MaxInt64
+	}
+	return int64(math.Ceil(x))
+}
+
+// choices is how many answers of the stated bound are asked for.
+func (f *fields) choices() int64 { return mulSat(max(f.n, f.bestOf), f.prompts) }
+
+// bound is the stated output bound of the whole request, 0 = none stated.
+func (f *fields) bound() int64 { return mulSat(f.output, f.choices()) }
+
+func mulSat(a, b int64) int64 {
+	if a <= 0 || b <= 0 {
+		return 0
+	}
+	if a > math.MaxInt64/b {
+		return math.MaxInt64
+	}
+	return a * b
+}
+
+// edit replaces the bytes of at by text.
+type edit struct {
+	at   span
+	text string
+}
+
+// setModel replaces the model's name.
+func (f *fields) setModel(name string) edit {
+	quoted, _ := json.Marshal(name) // a string never fails
+	return edit{f.modelAt, string(quoted)}
+}
+
+// setOutput states the output bound under the given name.
+func (f *fields) setOutput(name string, n int64) edit {
+	value := strconv.FormatInt(n, 10)
+	if at, ok := f.outputAt[name]; ok {
+		return edit{at, value}
+	}
+	return f.insert(`"` + name + `":` + value)
+}
+
+// askUsage sets stream_options.include_usage.
+func (f *fields) askUsage() edit {
+	switch {
+	case f.usageAt.to != 0:
+		return edit{f.usageAt, "true"}
+	case f.optionsAt.to != 0 && f.options == '{':
+		inside := span{f.optionsAt.from + 1, f.optionsAt.from + 1}
+		text := `"include_usage":true,`
+		if f.optionsEmpty {
+			text = `"include_usage":true`
+		}
+		return edit{inside, text}
+	case f.optionsAt.to != 0:
+		return edit{f.optionsAt, `{"include_usage":true}`}
+	}
+	return f.insert(`"stream_options":{"include_usage":true}`)
+}
+
+// insert puts a member in front of the others.
+func (f *fields) insert(member string) edit {
+	if !f.empty {
+		member += ","
+	}
+	return edit{span{f.open, f.open}, member}
+}
+
+// splice applies the edits without copying the body: the pieces of it and the
+// new texts in order, and their length.
+func splice(body []byte, edits []edit) (pieces [][]byte, length int64) {
+	if len(edits) == 0 {
+		return [][]byte{body}, int64(len(body))
+	}
+	sort.SliceStable(edits, func(i, j int) bool { return edits[i].at.from < edits[j].at.from })
+	pos := 0
+	add := func(p []byte) {
+		if len(p) > 0 {
+			pieces = append(pieces, p)
+			length += int64(len(p))
+		}
+	}
+	for _, e := range edits {
+		add(body[pos:e.at.from])
+		add([]byte(e.text))
+		pos = e.at.to
+	}
+	add(body[pos:])
+	return pieces, length
+}

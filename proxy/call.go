@@ -1,0 +1,72 @@
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+	"net/http"
+	"net/netip"
+	"time"
+)
+
+// Call is one request of a caller's. It owns its bytes: nothing in it is a view
+// on the server's memory, but for the body, which is read while the handler
+// waits for [Gateway.Do] or the answer's Body.
+type Call struct {
+	// ID is the request ID, "req_...", which the caller is told.
+	ID string
+	// Start is when the request's headers were there.
+	Start  time.Time
+	Method string
+	// Path and Query are as sent, without the question mark between them.
+	// BareQuery says that there was a question mark and nothing behind it.
+	Path, Query string
+	BareQuery   bool
+	// Header holds all headers by canonical name, the credential included.
+	Header http.Header
+	// From is the caller's address.
+	From netip.Addr
+	// Body is what follows the headers; nil when there is none. It need not be
+	// closed. Length is its length, -1 when it is not known beforehand.
+	Body   io.Reader
+	Length int64
+	// Upgrade is set on a request to change to the WebSocket protocol.
+	Upgrade bool
+}
+
+// newRequestID returns "req_" and 26 characters that nobody can guess.
+func newRequestID() string { return "req_" + rand.Text() }
+
+// endpoint tells what the call's path is.
+func (c *Call) endpoint() endpoint { return endpointOf(c.Path) }
+
+// target is the path and query as sent.
+func (c *Call) target() string {
+	if c.Query != "" || c.BareQuery {
+		return c.Path + "?" + c.Query
+	}
+	return c.Path
+}
+
+// The causes for which a call's context ends; see [context.Cause].
+var (
+	errGone     = causeError("the caller left")
+	errRevoked  = causeError("the key was revoked")
+	errShutdown = causeError("the server is stopping")
+	errSilent   = causeError("no answer within first_byte")
+	errIdle     = causeError("nothing came for the idle time")
+	errTotal    = causeError("the total time is over")
+	errDone     = causeError("the answer is complete")
+)
+
+type causeError string
+
+func (e causeError) Error() string { return string(e) }
+
+// causeOf returns why ctx ended; nil while it has not.
+func causeOf(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	return context.Cause(ctx)
+}

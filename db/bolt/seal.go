@@ -1,0 +1,63 @@
+package bolt
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+
+	"go.etcd.io/bbolt"
+)
+
+// castagnoli is the CRC-32C, which processors compute.
+func castagnoli(b []byte) uint32 { return crcUpdate(0, b) }
+
+// crcUpdate goes on from the checksum of what stands before b.
+func crcUpdate(sum uint32, b []byte) uint32 {
+	return crc32.Update(sum, crc32.MakeTable(crc32.Castagnoli), b)
+}
+
+// seal puts a checksum in front of a value, because bbolt has none of its own:
+// a flipped bit in a stored hash or limit must not pass for the truth.
+func seal(value []byte) []byte {
+	b := make([]byte, 4, 4+len(value))
+	binary.LittleEndian.PutUint32(b, castagnoli(value))
+	return append(b, value...)
+}
+
+// unseal returns the value behind its checksum. It is valid as long as b is.
+func unseal(bucket string, id, b []byte) ([]byte, error) {
+	if len(b) < 4 || binary.LittleEndian.Uint32(b) != castagnoli(b[4:]) {
+		return nil, fmt.Errorf("record %q of %s is damaged (wrong checksum): %s", id, bucket, cure)
+	}
+	return b[4:], nil
+}
+
+// putJSON stores v sealed.
+func putJSON(tx *bbolt.Tx, bucket string, id []byte, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return tx.Bucket([]byte(bucket)).Put(id, seal(b))
+}
+
+// eachJSON decodes all records of a bucket.
+func eachJSON[T any](tx *bbolt.Tx, bucket string, fn func(*T)) error {
+	b := tx.Bucket([]byte(bucket))
+	if b == nil {
+		return fmt.Errorf("the bucket %s is missing from %s: %s", bucket, tx.DB().Path(), cure)
+	}
+	return b.ForEach(func(id, sealed []byte) error {
+		value, err := unseal(bucket, id, sealed)
+		if err != nil {
+			return err
+		}
+		v := new(T)
+		if err := json.Unmarshal(value, v); err != nil {
+			return fmt.Errorf("record %q of %s can't be read (%w): %s", id, bucket, err, cure)
+		}
+		fn(v)
+		return nil
+	})
+}

@@ -1,7 +1,7 @@
 // Package config reads TokenHub's configuration: one TOML file, the
 // environment and the flags, strictly and with all problems at once.
 //
-//	cfg, err := config.Load(config.Source{Path: path, Env: os.Getenv, Environ: os.Environ()})
+//	cfg, err := config.Load(config.Source{Path: path})
 //	var bad *config.Problems
 //	if errors.As(err, &bad) { /* each with file and line */ }
 //

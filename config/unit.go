@@ -148,17 +148,42 @@ func microDollars(usd float64) (int64, error) {
 		return 0, errors.New("is not an amount of money")
 	}
 	micro.Mul(micro, big.NewRat(1_000_000, 1)).Add(micro, big.NewRat(1, 2))
-	return new(big.Int).Quo(micro.Num(), micro.Denom()).Int64(), nil
+	rounded := new(big.Int).Quo(micro.Num(), micro.Denom()).Int64()
+	if rounded == 0 && usd > 0 { // it would be free
+		return 0, errors.New("is too small: the least is 0.000001 US dollars")
+	}
+	return rounded, nil
 }
 
-// formatDollars writes micro-dollars as a TOML float.
-func formatDollars(micro int64) string {
-	text := fmt.Sprintf("%d.%06d", micro/1_000_000, micro%1_000_000)
-	text = strings.TrimRight(text, "0")
-	if strings.HasSuffix(text, ".") {
-		text += "0"
+// ParseUSD reads an amount of US dollars in decimal, as in "20", "1.5" or
+// "0.000001", and returns it in micro-dollars, exactly. More than six decimals,
+// a sign, an exponent or more than a billion dollars are errors.
+func ParseUSD(text string) (int64, error) {
+	whole, fraction, point := strings.Cut(text, ".")
+	if whole == "" || countDigits(whole) != len(whole) || countDigits(fraction) != len(fraction) || point && fraction == "" {
+		return 0, fmt.Errorf("%q is not an amount of US dollars: write it like 20, 1.5 or 0.000001", text)
 	}
-	return text
+	fraction = strings.TrimRight(fraction, "0")
+	if len(fraction) > 6 {
+		return 0, fmt.Errorf("%q has more than six decimals: the least is 0.000001 US dollars", text)
+	}
+	dollars, err := strconv.ParseInt(whole, 10, 64)
+	if err != nil || dollars > maxDollars || dollars == maxDollars && fraction != "" {
+		return 0, fmt.Errorf("%q is too large: at most %d US dollars", text, maxDollars)
+	}
+	micro, err := strconv.ParseInt((fraction + "000000")[:6], 10, 64)
+	return dollars*1_000_000 + micro, err
+}
+
+// FormatUSD writes micro-dollars as US dollars with as many decimals as they need:
+// "20", "1.5", "0.000001". [ParseUSD] reads it back if it is not negative.
+func FormatUSD(micro int64) string {
+	sign, abs := "", uint64(micro)
+	if micro < 0 {
+		sign, abs = "-", -abs
+	}
+	text := fmt.Sprintf("%s%d.%06d", sign, abs/1_000_000, abs%1_000_000)
+	return strings.TrimSuffix(strings.TrimRight(text, "0"), ".")
 }
 
 func countDigits(s string) int {

@@ -37,10 +37,10 @@ func forcedTool(choice, tools json.RawMessage) string {
 		}
 		word = named.Type
 	}
-	switch {
-	case word == "function" || word == "tool":
+	switch word {
+	case "function", "tool":
 		return named.Name + named.Function.Name
-	case word == "required" || word == "any":
+	case "required", "any":
 		var all []struct {
 			Name     string `json:"name"`
 			Function struct {

@@ -1,0 +1,88 @@
+# TokenHub. `make` lists the targets. Go is all that is needed; a C compiler
+# adds the race detector, a network the linter and the tests with real SDKs.
+
+.DEFAULT_GOAL := help
+SHELL         := /bin/bash
+.SHELLFLAGS   := -euo pipefail -c
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+FUZZTIME ?= 30s
+BENCH    ?= .
+ARGS     ?= serve --demo
+
+GOLANGCI_VERSION := v2.15.0
+GOLANGCI         := bin/golangci-lint-$(GOLANGCI_VERSION)
+
+# The race detector is written in C.
+RACE := $(if $(shell command -v $$(go env CC)),-race)
+
+##@ Work
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ /                  { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z][a-z0-9-]*:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: build
+build: ## build the static binary bin/tokenhub
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/tokenhub .
+
+.PHONY: run
+run: build ## build and run it; ARGS="serve --demo"
+	bin/tokenhub $(ARGS)
+
+##@ Checks
+
+.PHONY: test
+test: format vet lint-if-there race e2e ## everything that must hold before a commit
+
+.PHONY: format
+format: ## fail when a file is not formatted
+	@files=$$(git ls-files -co --exclude-standard '*.go' | while read -r f; do [ ! -f "$$f" ] || echo "$$f"; done | xargs -r gofmt -l); \
+	if [ -n "$$files" ]; then echo "Not formatted, run gofmt -w on:"; echo "$$files"; exit 1; fi
+
+.PHONY: vet
+vet: ## go vet
+	go vet ./...
+
+.PHONY: lint
+lint: $(GOLANGCI) ## golangci-lint, built once into bin/
+	$(GOLANGCI) run
+
+# Without a network the linter can't be built: that is no reason to have no tests.
+.PHONY: lint-if-there
+lint-if-there:
+	@if [ -x $(GOLANGCI) ] || $(MAKE) --no-print-directory $(GOLANGCI); then \
+		$(MAKE) --no-print-directory lint; \
+	else echo "Skipped: golangci-lint is not in bin/ and could not be built (is there a network?)."; fi
+
+$(GOLANGCI):
+	@echo "Building golangci-lint $(GOLANGCI_VERSION), once; this takes a few minutes."
+	@GOBIN=$(CURDIR)/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	@mv bin/golangci-lint $@
+
+.PHONY: race
+race: ## all tests, the fuzz seeds included, under the race detector
+	@[ -n "$(RACE)" ] || echo "Without the race detector: there is no C compiler."
+	go test $(RACE) ./...
+
+.PHONY: e2e
+e2e: ## the official SDKs against the real binary
+	@if [ ! -f e2e/go.mod ]; then :; \
+	elif ! (cd e2e && go mod download 2>/dev/null); then echo "Skipped: the modules of e2e could not be fetched (is there a network?)."; \
+	else echo "cd e2e && go test ./..."; cd e2e && go test ./...; fi
+
+##@ Measures
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME=30s
+	@go test -list '^Fuzz' ./... | awk '/^Fuzz/ { name[++n] = $$1 } /^ok/ { for (i = 1; i <= n; i++) print $$2, name[i]; n = 0 }' | \
+	while read -r package name; do \
+		echo "== $$package $$name"; \
+		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$package"; \
+	done
+
+.PHONY: bench
+bench: ## the benchmarks; BENCH=regexp
+	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...

@@ -1,0 +1,93 @@
+package ui
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"tokenhub/auth"
+)
+
+// identify tells who calls, or why they may not. What a caller says of itself
+// (an X-TokenHub-Actor header, say) is not asked.
+func (a *Admin) identify(ctx context.Context, c *fiber.Ctx, trust Trust) (caller, error) {
+	switch trust {
+	case Socket:
+		return caller{actor: "cli", from: "socket"}, nil
+	case Offline:
+		return caller{actor: "cli", from: "offline"}, nil
+	}
+	if queryHasSecret(c) {
+		return caller{}, errToken(errors.New("a secret stands in the query"))
+	}
+	text, err := auth.Presented(headerValues(c, "Authorization"), nil, nil)
+	if err != nil {
+		return caller{}, errToken(err)
+	}
+	if kind, _, ok := auth.Parse(text); !ok || kind != auth.Token {
+		return caller{}, errToken(errors.New("no admin token in the Authorization header"))
+	}
+	from := a.callerAddr(c)
+	token, err := a.tokens.VerifyToken(ctx, text, from)
+	if err != nil {
+		return caller{}, err
+	}
+	a.store.TouchToken(token.ID, a.now())
+	who := caller{actor: "token:" + token.Name, readOnly: token.ReadOnly}
+	if from.IsValid() {
+		who.from = from.String()
+	}
+	return who, nil
+}
+
+// queryHasSecret reports whether a whole secret stands in the query, where it
+// would end up in histories and logs. A prefix alone (th-...) may stand there.
+func queryHasSecret(c *fiber.Ctx) bool {
+	for _, v := range c.Context().QueryArgs().All() {
+		text := string(v)
+		if _, _, ok := auth.Parse(text); ok || strings.HasPrefix(text, "tha-") {
+			return true
+		}
+	}
+	return false
+}
+
+// headerValues returns copies of all values of a header.
+func headerValues(c *fiber.Ctx, name string) []string {
+	var out []string
+	for _, v := range c.Request().Header.PeekAll(name) {
+		out = append(out, string(v))
+	}
+	return out
+}
+
+// callerAddr returns the caller's address: the peer's or, when the peer is a
+// trusted proxy, the rightmost in X-Forwarded-For that is not one.
+func (a *Admin) callerAddr(c *fiber.Ctx) netip.Addr {
+	return forwarded(peer(c), headerValues(c, "X-Forwarded-For"), a.config().TrustedProxies)
+}
+
+func forwarded(peer netip.Addr, values []string, trusted []netip.Prefix) netip.Addr {
+	isTrusted := func(addr netip.Addr) bool {
+		return slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(addr) })
+	}
+	if !isTrusted(peer) {
+		return peer
+	}
+	hops := strings.Split(strings.Join(values, ","), ",")
+	for _, hop := range slices.Backward(hops) {
+		addr, err := netip.ParseAddr(strings.TrimSpace(hop))
+		if err != nil { // what a trusted proxy did not write can't be followed further
+			return peer
+		}
+		peer = addr.Unmap().WithZone("")
+		if !isTrusted(peer) {
+			return peer
+		}
+	}
+	return peer
+}

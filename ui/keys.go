@@ -1,0 +1,246 @@
+package ui
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"tokenhub/auth"
+	"tokenhub/config"
+	"tokenhub/db"
+)
+
+// maxSecrets is how many secrets may open a key at once: the current one, and
+// older ones in their grace. Each costs work for every wrong guess.
+const maxSecrets = 5
+
+func (a *Admin) listKeys(r *request) error {
+	query, err := r.query("status", "search", "cursor", "before", "limit")
+	if err != nil {
+		return err
+	}
+	cursor, limit, err := parsePage(query)
+	if err != nil {
+		return err
+	}
+	status := db.Status(query["status"])
+	if status != "" && !slices.Contains([]db.Status{db.Active, db.Disabled, db.Expired, db.Revoked}, status) {
+		return errInvalid("\"status\" must be active, disabled, expired or revoked.")
+	}
+	all, err := a.store.AllKeys(r.ctx)
+	if err != nil {
+		return err
+	}
+	// The cursor is looked up in the whole list, so that it holds when the key it
+	// names has left the filter meanwhile.
+	rest, _, err := cut(all, keyID, cursor, len(all))
+	if err != nil {
+		return err
+	}
+	now := a.now()
+	rest = slices.DeleteFunc(rest, func(k *db.Key) bool {
+		return status != "" && k.StatusAt(now) != status || !matches(k, query["search"])
+	})
+	keys, next, err := cut(rest, keyID, "", limit)
+	if err != nil {
+		return err
+	}
+	views := make([]*keyView, len(keys))
+	for i, k := range keys {
+		if views[i], err = a.viewKey(r.ctx, k); err != nil {
+			return err
+		}
+	}
+	return r.json(200, newPage(views, next))
+}
+
+func keyID(k *db.Key) string { return k.ID }
+
+// matches reports whether text stands in the key's name, prefix or a tag, in any
+// case of its letters.
+func matches(k *db.Key, text string) bool {
+	text = strings.ToLower(text)
+	in := func(s string) bool { return strings.Contains(strings.ToLower(s), text) }
+	return in(k.Name) || in(k.Prefix()) || slices.ContainsFunc(k.Tags, in)
+}
+
+func (a *Admin) showKey(r *request) error {
+	k, err := a.findKey(r.ctx, r.param("id"))
+	if err != nil {
+		return err
+	}
+	return a.answerKey(r, 200, k, "")
+}
+
+// answerKey answers with a key; text is its secret, where that is shown.
+func (a *Admin) answerKey(r *request, status int, k *db.Key, text string) error {
+	view, err := a.viewKey(r.ctx, k)
+	if err != nil {
+		return err
+	}
+	view.Key = text
+	return r.json(status, view)
+}
+
+func (a *Admin) createKey(r *request) error {
+	body, err := readBody(r.c)
+	if err != nil {
+		return err
+	}
+	now := a.now()
+	edit, err := newKeyEdit(body, now, a.config())
+	if err != nil {
+		return err
+	}
+	if edit.revision != 0 {
+		return errInvalid("\"revision\" can't be set on a new key: leave it out.")
+	}
+	k := &db.Key{CreatedAt: stamp(now), Endpoints: db.Inference}
+	if err := edit.apply(k); err != nil {
+		return err
+	}
+	if k.Name == "" {
+		return errInvalid("A \"name\" of 1 to 100 characters is needed.")
+	}
+	if !k.ExpiresAt.IsZero() && !k.ExpiresAt.After(now) {
+		return errInvalid("\"expires_at\" is in the past: the key would never work.")
+	}
+	text, id, phc, err := a.mint(auth.Key)
+	if err != nil {
+		return err
+	}
+	k.ID, k.Secrets = id, []db.Secret{{PHC: phc}}
+	entry := r.audit(now, "key.create", k.ID, k.Name)
+	_, entry.After = changes(nil, viewFields(k))
+	stored, err := a.store.PutKey(r.ctx, k, entry)
+	if err != nil {
+		return err
+	}
+	return a.answerKey(r, 201, stored, text)
+}
+
+func (a *Admin) updateKey(r *request) error {
+	body, err := readBody(r.c)
+	if err != nil {
+		return err
+	}
+	now := a.now()
+	edit, err := newKeyEdit(body, now, a.config())
+	if err != nil {
+		return err
+	}
+	k, err := a.changeKey(r, edit.revision, func(k *db.Key) (db.Audit, error) {
+		was := viewFields(k)
+		if err := edit.apply(k); err != nil {
+			return db.Audit{}, err
+		}
+		entry := r.audit(now, "key.update", k.ID, k.Name)
+		entry.Before, entry.After = changes(was, viewFields(k))
+		return entry, nil
+	})
+	if err != nil {
+		return err
+	}
+	return a.answerKey(r, 200, k, "")
+}
+
+func (a *Admin) revokeKey(r *request) error {
+	k, err := a.findKey(r.ctx, r.param("id"))
+	if err != nil {
+		return err
+	}
+	if !k.RevokedAt.IsZero() {
+		return a.answerKey(r, 200, k, "")
+	}
+	now := a.now()
+	k, err = a.changeKey(r, 0, func(k *db.Key) (db.Audit, error) {
+		entry := r.audit(now, "key.revoke", k.ID, k.Name)
+		entry.Before = encode(map[string]any{"status": k.StatusAt(now)})
+		entry.After = encode(map[string]any{"status": db.Revoked})
+		k.RevokedAt = stamp(now)
+		k.Secrets = nil
+		return entry, nil
+	})
+	if errors.Is(err, errRevoked) { // by somebody else, in this moment
+		k, err = a.findKey(r.ctx, r.param("id"))
+	}
+	if err != nil {
+		return err
+	}
+	return a.answerKey(r, 200, k, "")
+}
+
+func (a *Admin) rotateKey(r *request) error {
+	grace, revision, err := parseRotate(r)
+	if err != nil {
+		return err
+	}
+	now := a.now()
+	// Looked at before the work of making a secret.
+	if _, err := a.changeable(r.ctx, r.param("id"), revision); err != nil {
+		return err
+	}
+	text, _, phc, err := a.mint(auth.Key)
+	if err != nil {
+		return err
+	}
+	k, err := a.changeKey(r, revision, func(k *db.Key) (db.Audit, error) {
+		old, err := keepOld(k.Secrets, now, grace)
+		if err != nil {
+			return db.Audit{}, err
+		}
+		k.Secrets = append([]db.Secret{{PHC: phc}}, old...)
+		entry := r.audit(now, "key.rotate", k.ID, k.Name)
+		entry.After = encode(map[string]any{"grace": config.FormatDuration(grace)})
+		return entry, nil
+	})
+	if err != nil {
+		return err
+	}
+	return a.answerKey(r, 200, k, text)
+}
+
+// errRevoked is in the way of each change of a revoked key.
+var errRevoked = errConflict("This key is revoked, which is final: create a new one.")
+
+// changeable returns the key that a caller means, if it may be changed.
+func (a *Admin) changeable(ctx context.Context, text string, revision uint64) (*db.Key, error) {
+	k, err := a.findKey(ctx, text)
+	switch {
+	case err != nil:
+		return nil, err
+	case !k.RevokedAt.IsZero():
+		return nil, errRevoked
+	case revision != 0 && revision != k.Revision:
+		return nil, errConflict("The key was changed meanwhile: its revision is %d. Read it again and repeat the change.", k.Revision)
+	}
+	return k, nil
+}
+
+// changeKey changes the key that the path names. Without a revision of the
+// caller's the change is made again on the newer record when somebody else was
+// quicker. A change that changes nothing is not written.
+func (a *Admin) changeKey(r *request, revision uint64, change func(*db.Key) (db.Audit, error)) (*db.Key, error) {
+	for {
+		found, err := a.changeable(r.ctx, r.param("id"), revision)
+		if err != nil {
+			return nil, err
+		}
+		k := found.Clone()
+		entry, err := change(k)
+		if err != nil {
+			return nil, err
+		}
+		if entry.Before == "" && entry.After == "" {
+			return found, nil
+		}
+		now := a.now()
+		k.Secrets = slices.DeleteFunc(k.Secrets, func(s db.Secret) bool { return !s.LiveAt(now) })
+		stored, err := a.store.PutKey(r.ctx, k, entry)
+		if errors.Is(err, db.ErrConflict) && r.ctx.Err() == nil {
+			continue // changeable finds an old revision of the caller's
+		}
+		return stored, err
+	}
+}

@@ -1,0 +1,134 @@
+package ui
+
+import (
+	"errors"
+
+	"tokenhub/auth"
+	"tokenhub/db"
+)
+
+// tokenView is an admin token on the wire.
+type tokenView struct {
+	ID         string    `json:"id"`
+	Prefix     string    `json:"prefix"`
+	Name       string    `json:"name"`
+	Status     db.Status `json:"status"`
+	ReadOnly   bool      `json:"read_only"`
+	CreatedAt  moment    `json:"created_at"`
+	LastUsedAt moment    `json:"last_used_at"`
+	Revision   uint64    `json:"revision"`
+	// Token is the text with the secret: in the answer to create only.
+	Token string `json:"token,omitempty"`
+}
+
+func viewToken(t *db.Token) tokenView {
+	status := db.Active
+	if !t.RevokedAt.IsZero() {
+		status = db.Revoked
+	}
+	return tokenView{
+		ID: t.ID, Prefix: t.Prefix(), Name: t.Name, Status: status, ReadOnly: t.ReadOnly,
+		CreatedAt: moment(t.CreatedAt), LastUsedAt: moment(t.LastUsedAt), Revision: t.Revision,
+	}
+}
+
+func (a *Admin) listTokens(r *request) error {
+	query, err := r.query("cursor", "before", "limit")
+	if err != nil {
+		return err
+	}
+	cursor, limit, err := parsePage(query)
+	if err != nil {
+		return err
+	}
+	all, err := a.store.AllTokens(r.ctx)
+	if err != nil {
+		return err
+	}
+	tokens, next, err := cut(all, func(t *db.Token) string { return t.ID }, cursor, limit)
+	if err != nil {
+		return err
+	}
+	views := make([]tokenView, len(tokens))
+	for i, t := range tokens {
+		views[i] = viewToken(t)
+	}
+	return r.json(200, newPage(views, next))
+}
+
+func (a *Admin) createToken(r *request) error {
+	body, err := readBody(r.c)
+	if err != nil {
+		return err
+	}
+	now := a.now()
+	t := &db.Token{CreatedAt: stamp(now)}
+	if err := editToken(t, body); err != nil {
+		return err
+	}
+	text, id, phc, err := a.mint(auth.Token)
+	if err != nil {
+		return err
+	}
+	t.ID, t.Secret = id, db.Secret{PHC: phc}
+	entry := r.audit(now, "token.create", t.ID, t.Name)
+	entry.After = encode(map[string]any{"name": t.Name, "read_only": t.ReadOnly})
+	stored, err := a.store.PutToken(r.ctx, t, entry)
+	if err != nil {
+		return err
+	}
+	view := viewToken(stored)
+	view.Token = text
+	return r.json(201, view)
+}
+
+// editToken sets the fields of a new token.
+func editToken(t *db.Token, body []byte) error {
+	fields, err := parseObject(body, "")
+	if err != nil {
+		return err
+	}
+	for _, f := range fields {
+		switch {
+		case f.name == "name":
+			t.Name, err = parseName(f)
+		case f.name != "read_only":
+			err = errInvalid("An admin token has no field %s, only \"name\" and \"read_only\".", quote(f.name))
+		case !f.isNull():
+			t.ReadOnly, err = f.bool()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if t.Name == "" {
+		return errInvalid("A \"name\" of 1 to 100 characters is needed.")
+	}
+	return nil
+}
+
+func (a *Admin) revokeToken(r *request) error {
+	for {
+		found, err := a.findToken(r.ctx, r.param("id"))
+		if err != nil {
+			return err
+		}
+		if !found.RevokedAt.IsZero() {
+			return r.json(200, viewToken(found))
+		}
+		now := a.now()
+		t := found.Clone()
+		t.RevokedAt = stamp(now)
+		entry := r.audit(now, "token.revoke", t.ID, t.Name)
+		entry.Before = encode(map[string]any{"status": db.Active})
+		entry.After = encode(map[string]any{"status": db.Revoked})
+		stored, err := a.store.PutToken(r.ctx, t, entry)
+		if errors.Is(err, db.ErrConflict) && r.ctx.Err() == nil {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		return r.json(200, viewToken(stored))
+	}
+}

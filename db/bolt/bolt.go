@@ -87,6 +87,9 @@ type DB struct {
 	keys     keyTable
 	tokens   tokenTable
 	settings settingTable
+	ledger   ledger
+	journal  journal
+	folder   folder
 
 	closeOnce sync.Once
 	closeErr  error
@@ -157,6 +160,9 @@ func (d *DB) open(ctx context.Context, o Options) error {
 		if err := migrate(file, o.migrations, o.Version); err != nil {
 			return err
 		}
+		if err := d.openJournal(o.openFile); err != nil {
+			return err
+		}
 		return d.load()
 	})
 }
@@ -170,7 +176,10 @@ func (d *DB) load() error {
 		if err := d.tokens.load(tx); err != nil {
 			return err
 		}
-		return d.settings.load(tx)
+		if err := d.settings.load(tx); err != nil {
+			return err
+		}
+		return d.loadCounters(tx)
 	})
 }
 
@@ -206,8 +215,12 @@ func (d *DB) Close() error {
 }
 
 func (d *DB) close() error {
-	err := d.flushUsed()
-	err = errors.Join(err, d.file.Close())
+	// The journal first: what it can't write any more is lost with the process.
+	err := d.journal.close()
+	err = errors.Join(err, d.fold(), d.flushUsed(), d.file.Close())
 	d.lock.release()
-	return err
+	if err != nil {
+		return fmt.Errorf("close the store: %w", err)
+	}
+	return nil
 }

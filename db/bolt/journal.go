@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // The journal is a series of files usage-<seq>.log. Each begins with a header
@@ -44,10 +45,10 @@ func openFile(path string) (file, error) {
 	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 }
 
-// pendingEntry is a record that was written and is not folded yet.
-type pendingEntry struct {
+// numbered is a record that was written, and the place behind it in the journal,
+// which no other has.
+type numbered struct {
 	*entry
-	// end is the place behind it.
 	end position
 }
 
@@ -74,8 +75,11 @@ type journal struct {
 	writeErr, syncErr error
 	closed            bool
 	buf               []byte
+	// failing says without mu that one of them is set.
+	failing atomic.Bool
 
-	pending   []pendingEntry
+	// pending are the written ones that are not folded yet.
+	pending   []numbered
 	unwritten []*entry
 	// dropped counts records that could neither be written nor kept.
 	dropped int64
@@ -121,6 +125,7 @@ func (j *journal) begin(seq uint64) error {
 func (j *journal) append(e *entry) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	defer j.judge()
 	j.names.judge(e)
 	if len(j.unwritten) > 0 {
 		j.retry()
@@ -191,7 +196,7 @@ func (j *journal) write(e *entry) error {
 	if len(j.pending) >= maxPending {
 		j.pending = nil // they are in the file; only reports miss them for a while
 	}
-	j.pending = append(j.pending, pendingEntry{e, position{j.seq, j.off}})
+	j.pending = append(j.pending, numbered{e, position{j.seq, j.off}})
 	return nil
 }
 
@@ -251,6 +256,7 @@ func (j *journal) sync() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.syncErr = err
+	j.judge()
 	if err != nil {
 		j.dirty = j.dirty || dirty
 		j.retired = append(retired, j.retired...)
@@ -261,12 +267,26 @@ func (j *journal) sync() error {
 
 // failure says why the journal can't be written, nil if it can.
 func (j *journal) failure() error {
+	if !j.failing.Load() {
+		return nil
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.writeErr != nil {
 		return j.writeErr
 	}
 	return j.syncErr
+}
+
+// judge keeps failing true to the errors. mu is held.
+func (j *journal) judge() { j.failing.Store(j.writeErr != nil || j.syncErr != nil) }
+
+// tryAgain writes what could not be written.
+func (j *journal) tryAgain() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.retry()
+	j.judge()
 }
 
 // end is the place behind the last record that was written.
@@ -280,7 +300,7 @@ func (j *journal) end() position {
 func (j *journal) forget(p position) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	n, _ := slices.BinarySearchFunc(j.pending, p, func(e pendingEntry, p position) int {
+	n, _ := slices.BinarySearchFunc(j.pending, p, func(e numbered, p position) int {
 		if e.end.compare(p) <= 0 {
 			return -1
 		}
@@ -295,7 +315,7 @@ func (j *journal) forget(p position) {
 
 // unfolded returns the records that may not be in the database file yet: those
 // in the journal with their places, and those that could not be written.
-func (j *journal) unfolded() ([]pendingEntry, []*entry) {
+func (j *journal) unfolded() ([]numbered, []*entry) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.pending, slices.Clone(j.unwritten)

@@ -26,8 +26,9 @@ type keyTable struct {
 
 // keyEntry is one key and what belongs to it. Entries are never removed.
 type keyEntry struct {
-	key  atomic.Pointer[db.Key]
-	used lastUse
+	key     atomic.Pointer[db.Key]
+	used    lastUse
+	account account
 }
 
 // load reads all keys from the file.

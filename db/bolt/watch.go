@@ -36,3 +36,10 @@ func (w *watchers[T]) tell(v T) {
 		one.fn(v)
 	}
 }
+
+// none reports whether nobody wants to hear.
+func (w *watchers[T]) none() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.list) == 0
+}

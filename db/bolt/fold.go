@@ -1,0 +1,284 @@
+package bolt
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"go.etcd.io/bbolt"
+
+	"tokenhub/db"
+)
+
+// foldChunk is how many bytes of the journal one transaction folds.
+const foldChunk = 4 << 20
+
+// folder moves the journal into the database file.
+type folder struct {
+	// mu is held while a fold runs; it guards the rest.
+	mu sync.Mutex
+	// done is up to where the journal is folded.
+	done position
+	// damaged are journal files in which bytes were skipped.
+	damaged map[uint64]bool
+	// err says why the last fold failed. It is read without mu, which is held long.
+	err atomic.Pointer[error]
+}
+
+// failure says why the last fold failed, nil if it did not.
+func (f *folder) failure() error {
+	if err := f.err.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// batch is a piece of the journal, added up.
+type batch struct {
+	rollups   map[rollupKey]*db.Sums
+	keys      map[string][]*entry // charged ones
+	providers map[string][]*entry
+	names     map[string]struct{}
+	requests  []numbered
+}
+
+func (b *batch) add(e *entry, end position) {
+	if b.rollups == nil {
+		*b = batch{rollups: map[rollupKey]*db.Sums{}, keys: map[string][]*entry{},
+			providers: map[string][]*entry{}, names: map[string]struct{}{}}
+	}
+	k := e.rollupKey()
+	s := b.rollups[k]
+	if s == nil {
+		s = &db.Sums{}
+		b.rollups[k] = s
+	}
+	s.Add(e.sums())
+	if e.charged {
+		b.keys[e.rec.KeyID] = append(b.keys[e.rec.KeyID], e)
+		b.providers[e.rec.Provider] = append(b.providers[e.rec.Provider], e)
+	}
+	if e.ownModel {
+		b.names[e.rec.Model] = struct{}{}
+	}
+	if e.ownServed {
+		b.names[e.rec.Served] = struct{}{}
+	}
+	b.requests = append(b.requests, numbered{e, end})
+}
+
+// store writes the batch; done is the place behind it.
+func (b *batch) store(tx *bbolt.Tx, done position) error {
+	if err := addRollups(tx, b.rollups); err != nil {
+		return err
+	}
+	if err := addCounters(tx, bucketCounters, b.keys); err != nil {
+		return err
+	}
+	if err := addCounters(tx, bucketProviders, b.providers); err != nil {
+		return err
+	}
+	names := tx.Bucket([]byte(bucketNames))
+	for name := range b.names {
+		if names.Get(nameKey(name)) != nil {
+			continue
+		}
+		if err := names.Put(nameKey(name), nil); err != nil {
+			return err
+		}
+	}
+	if err := addRequests(tx, b.requests); err != nil {
+		return err
+	}
+	return tx.Bucket([]byte(bucketMeta)).Put([]byte(metaJournal), done.encode())
+}
+
+// nameKey is a name's key in its bucket; bbolt has no empty keys, and the empty
+// name is a name as well.
+func nameKey(name string) []byte { return append([]byte{'='}, name...) }
+
+// addCounters adds settlements to the counters of keys or providers.
+func addCounters(tx *bbolt.Tx, bucket string, settled map[string][]*entry) error {
+	b := tx.Bucket([]byte(bucket))
+	for id, entries := range settled {
+		c := &counters{}
+		if sealed := b.Get(nameKey(id)); sealed != nil {
+			value, err := unseal(bucket, []byte(id), sealed)
+			if err != nil {
+				return err
+			}
+			if c, err = decodeCounters(value); err != nil {
+				return fmt.Errorf("%s of %q: %w", bucket, id, err)
+			}
+		}
+		for _, e := range entries {
+			c.add(e.day, e.month, e.rec.Usage.Tokens(), max(e.rec.Cost, 0))
+		}
+		if err := b.Put(nameKey(id), seal(c.encode())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fold stores all that is in the journal when it is called.
+func (d *DB) fold() error {
+	d.folder.mu.Lock()
+	defer d.folder.mu.Unlock()
+	err := d.foldTo(d.journal.end())
+	if err == nil {
+		d.folder.err.Store(nil)
+		return nil
+	}
+	if d.folder.failure() == nil {
+		d.problem(fmt.Errorf("the usage journal can't be folded: %w", err))
+	}
+	d.folder.err.Store(&err)
+	return err
+}
+
+// foldTo stores the journal up to end. d.folder.mu is held.
+func (d *DB) foldTo(end position) error {
+	for d.folder.done.compare(end) < 0 {
+		var b batch
+		done, err := readJournal(d.dir, d.folder.done, end, foldChunk, d.journal.instance, b.add, func(p position, n int64) {
+			d.folder.damaged[p.seq] = true
+			d.problem(fmt.Errorf("damage in the usage journal: %d bytes of %s at %d were skipped, the file is kept as *.damaged", n, journalPath(d.dir, p.seq), p.off))
+		})
+		if err != nil {
+			return err
+		}
+		if err := d.file.Update(func(tx *bbolt.Tx) error { return b.store(tx, done) }); err != nil {
+			return err
+		}
+		moved := done.seq > d.folder.done.seq
+		d.folder.done = done
+		d.journal.forget(done)
+		if moved {
+			if err := removeFolded(d.dir, done.seq, d.folder.damaged); err != nil {
+				d.problem(fmt.Errorf("a folded journal file can't be removed: %w", err))
+			}
+		}
+	}
+	return nil
+}
+
+// readJournal calls fn with the records between from and end, about limit bytes
+// of them, and returns the place behind the last one. Damaged bytes are skipped
+// and told to damage. Missing files are passed over: what is not there was
+// folded or is gone.
+func readJournal(dir string, from, end position, limit int64, instance []byte, fn func(*entry, position), damage func(at position, n int64)) (position, error) {
+	for from.compare(end) < 0 {
+		last := from.seq == end.seq
+		data, size, err := readPart(journalPath(dir, from.seq), from.off, limit, instance)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			from, err = position{seq: from.seq + 1}, nil
+			if last {
+				from = end
+			}
+			continue
+		case errors.Is(err, errHeader):
+			if size > from.off {
+				damage(from, size-from.off)
+			}
+			from.off = max(from.off, size)
+		case err != nil:
+			return from, err
+		}
+		if from.off == 0 {
+			from.off = headerSize
+		}
+		if last && from.off+int64(len(data)) > end.off {
+			data = data[:max(end.off-from.off, 0)]
+			size = end.off
+		}
+		n, read := scanFrames(data, from.off+int64(len(data)) >= size, func(payload []byte, at int) {
+			e, err := decodeRecord(payload)
+			if err != nil {
+				damage(position{from.seq, from.off + int64(at)}, int64(len(payload)))
+				return
+			}
+			fn(&e, position{from.seq, from.off + int64(at+len(payload))})
+		}, func(at, n int) { damage(position{from.seq, from.off + int64(at)}, int64(n)) })
+		from.off += int64(n)
+		if from.off >= size && !last {
+			from = position{seq: from.seq + 1}
+		}
+		if last && from.off >= size {
+			return end, nil
+		}
+		if read {
+			return from, nil
+		}
+	}
+	return from, nil
+}
+
+// errHeader says that a file is not a journal file of this database.
+var errHeader = errors.New("not a journal file of this database")
+
+// readPart reads up to limit bytes of a journal file behind off, or behind the
+// header, and returns the file's size.
+func readPart(path string, off, limit int64, instance []byte) (data []byte, size int64, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, err
+	}
+	size = info.Size()
+	var head [headerSize]byte
+	if _, err := f.ReadAt(head[:], 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil, size, err
+	}
+	if string(head[:4]) != journalMagic || string(head[4:4+instanceSize]) != string(instance) ||
+		binary.LittleEndian.Uint32(head[headerSize-4:]) != castagnoli(head[:headerSize-4]) {
+		return nil, size, errHeader
+	}
+	off = max(off, headerSize)
+	data = make([]byte, max(min(limit, size-off), 0))
+	n, err := f.ReadAt(data, off)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, size, err
+	}
+	return data[:n], size, nil
+}
+
+// scanFrames calls fn with the payload of each frame in data and the place where
+// it begins. Bytes that are no frame are skipped up to the next one and told to
+// damage; final says that nothing follows data, so that a rest that is no frame
+// is damage too. It returns how many bytes were dealt with, and whether there
+// was a frame.
+func scanFrames(data []byte, final bool, fn func(payload []byte, at int), damage func(at, n int)) (n int, any bool) {
+	for n < len(data) {
+		if payload, whole := frameAt(data[n:]); whole {
+			fn(payload, n+frameHead)
+			n += frameHead + len(payload)
+			any = true
+			continue
+		}
+		if !final && len(data)-n < frameHead+maxPayload {
+			return n, any // it may go on behind data
+		}
+		bad := n
+		for n++; n < len(data); n++ {
+			if !final && len(data)-n < frameHead+maxPayload {
+				break
+			}
+			if _, whole := frameAt(data[n:]); whole {
+				break
+			}
+		}
+		damage(bad, n-bad)
+		any = true
+	}
+	return n, any
+}

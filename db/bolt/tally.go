@@ -1,0 +1,169 @@
+package bolt
+
+import (
+	"encoding/binary"
+	"errors"
+	"slices"
+	"time"
+
+	"tokenhub/db"
+)
+
+// keptWindows is how many windows of a kind are kept per key: the current one
+// and some before it, so that a clock that is set back finds the counters of the
+// window it is in again.
+const keptWindows = 3
+
+// tally is what was used and is held in one window. Running reservations point
+// to the tallies they were made in, which therefore live on when the window is
+// over.
+type tally struct {
+	window                 db.Window
+	requests, tokens, cost int64
+	heldTokens, heldCost   int64
+}
+
+// use returns the tally as the contract tells it.
+func (t *tally) use() db.WindowUse {
+	return db.WindowUse{Requests: t.requests, Tokens: t.tokens, Cost: t.cost,
+		HeldTokens: t.heldTokens, HeldCost: t.heldCost, Resets: t.window.End}
+}
+
+// series is the newest tallies of one kind of window, the newest first.
+type series struct {
+	list [keptWindows]*tally
+	// ghost stands in for windows that were never used when they are only asked for.
+	ghost tally
+}
+
+// find returns the tally that a claim made at t counts in, nil if that window
+// was not used yet and is to be made.
+func (s *series) find(t time.Time) *tally {
+	for _, one := range s.list {
+		if one == nil {
+			return nil
+		}
+		if one.window.Contains(t) {
+			return one
+		}
+	}
+	// A clock that was set back further than what is known must not open an
+	// empty window: such a claim counts in the oldest one.
+	if oldest := s.list[keptWindows-1]; t.Before(oldest.window.Start) {
+		return oldest
+	}
+	return nil
+}
+
+// look returns the tally of t to be read only.
+func (s *series) look(t time.Time, window func(time.Time) db.Window) *tally {
+	if one := s.find(t); one != nil {
+		return one
+	}
+	s.ghost = tally{window: window(t)}
+	return &s.ghost
+}
+
+// at returns the tally of t to be counted in.
+func (s *series) at(t time.Time, window func(time.Time) db.Window) *tally {
+	if one := s.find(t); one != nil {
+		return one
+	}
+	return s.insert(&tally{window: window(t)})
+}
+
+// insert puts a new tally in its place; the oldest one goes.
+func (s *series) insert(one *tally) *tally {
+	i := 0
+	for i < keptWindows && s.list[i] != nil && s.list[i].window.Start.After(one.window.Start) {
+		i++
+	}
+	if i < keptWindows {
+		copy(s.list[i+1:], s.list[i:])
+		s.list[i] = one
+	}
+	return one
+}
+
+// sum is what the file keeps of a tally.
+type sum struct {
+	start                  int64 // of the window, Unix seconds; 0 for the total
+	requests, tokens, cost int64
+}
+
+// counters is what the file keeps of one key's use, or of one provider's spend.
+type counters struct {
+	// days and months are the newest windows, the newest first.
+	days, months []sum
+	total        sum
+}
+
+// add counts one settlement.
+func (c *counters) add(day, month, tokens, cost int64) {
+	c.days = addTo(c.days, sum{day, 1, tokens, cost})
+	c.months = addTo(c.months, sum{month, 1, tokens, cost})
+	c.total = sum{0, c.total.requests + 1, c.total.tokens + tokens, c.total.cost + cost}
+}
+
+// addTo adds s to the window of the same start, or begins that window. What lies
+// before the oldest of a full list counts in the total only.
+func addTo(list []sum, s sum) []sum {
+	i, found := slices.BinarySearchFunc(list, s.start, func(x sum, start int64) int {
+		switch {
+		case x.start > start:
+			return -1
+		case x.start < start:
+			return 1
+		}
+		return 0
+	})
+	if !found {
+		list = slices.Insert(list, i, s)
+		return list[:min(len(list), keptWindows)]
+	}
+	x := &list[i]
+	x.requests, x.tokens, x.cost = x.requests+s.requests, x.tokens+s.tokens, x.cost+s.cost
+	return list
+}
+
+// encode returns the counters for the file.
+func (c *counters) encode() []byte {
+	var b []byte
+	for _, list := range [][]sum{c.days, c.months, {c.total}} {
+		b = binary.AppendUvarint(b, uint64(len(list)))
+		for _, s := range list {
+			for _, n := range [...]int64{s.start, s.requests, s.tokens, s.cost} {
+				b = binary.AppendVarint(b, n)
+			}
+		}
+	}
+	return b
+}
+
+var errCounters = errors.New("damaged counters")
+
+// decodeCounters is the inverse of encode.
+func decodeCounters(b []byte) (*counters, error) {
+	var lists [3][]sum
+	for i := range lists {
+		n, size := binary.Uvarint(b)
+		if size <= 0 || n > keptWindows {
+			return nil, errCounters
+		}
+		b = b[size:]
+		for range n {
+			var v [4]int64
+			for k := range v {
+				if v[k], size = binary.Varint(b); size <= 0 {
+					return nil, errCounters
+				}
+				b = b[size:]
+			}
+			lists[i] = append(lists[i], sum{v[0], v[1], v[2], v[3]})
+		}
+	}
+	if len(lists[2]) != 1 || len(b) != 0 {
+		return nil, errCounters
+	}
+	return &counters{lists[0], lists[1], lists[2][0]}, nil
+}

@@ -60,12 +60,14 @@ func asURL(l layer) (string, error) {
 	case !goodPort(u.Port()) || strings.HasSuffix(u.Host, ":"):
 		return "", errors.New("has no port from 1 to 65535 after the colon")
 	}
-	for part := range strings.SplitSeq(strings.Trim(u.Path, "/"), "/") {
-		if u.Path != "" && u.Path != "/" && (part == "" || part == "." || part == "..") {
+	text = strings.TrimSuffix(text, "/")
+	path := strings.TrimSuffix(strings.TrimPrefix(u.Path, "/"), "/")
+	for part := range strings.SplitSeq(path, "/") {
+		if part == "." || part == ".." || part == "" && len(u.Path) > 1 {
 			return "", errors.New("has an empty or a dotted part in its path")
 		}
 	}
-	return strings.TrimRight(text, "/"), nil
+	return text, nil
 }
 
 func goodPort(port string) bool {

@@ -3,6 +3,8 @@ package config
 import (
 	"strconv"
 	"strings"
+
+	"github.com/BurntSushi/toml"
 )
 
 // lineIndex says on which line each key of a TOML text stands, by its path:
@@ -18,8 +20,7 @@ func lineIndex(text string) map[string]int {
 		if w.peek() == '[' {
 			array := strings.HasPrefix(w.text[w.pos:], "[[")
 			w.skip("[")
-			prefix = w.header(w.key(), array)
-			w.note(prefix, line)
+			prefix = w.header(w.key(), array, line)
 			w.skip("]")
 		} else {
 			w.entry(prefix)
@@ -84,16 +85,18 @@ func (w *walker) note(path string, line int) {
 	}
 }
 
-// header returns the path of [parts] or [[parts]].
-func (w *walker) header(parts []string, array bool) string {
+// header notes [parts] or [[parts]] and returns its path.
+func (w *walker) header(parts []string, array bool, line int) string {
 	path := ""
 	for i, part := range parts {
 		path = join(path, part)
+		w.note(path, line)
 		if array && i == len(parts)-1 {
 			w.tables[path]++
 		}
 		if n := w.tables[path]; n > 0 {
 			path = element(path, n-1)
+			w.note(path, line)
 		}
 	}
 	return path
@@ -118,17 +121,11 @@ func (w *walker) key() []string {
 	var parts []string
 	for {
 		w.skip(" \t")
-		switch c := w.peek(); c {
+		switch w.peek() {
 		case '"', '\'':
 			start := w.pos
 			w.quoted()
-			part := w.text[start:w.pos]
-			if plain, err := strconv.Unquote(part); err == nil && c == '"' {
-				part = plain
-			} else {
-				part = strings.Trim(part, string(c))
-			}
-			parts = append(parts, part)
+			parts = append(parts, unquoted(w.text[start:w.pos]))
 		default:
 			end := strings.IndexAny(w.text[w.pos:], " \t\r\n.=]#\"'{},[")
 			if end <= 0 {
@@ -143,6 +140,15 @@ func (w *walker) key() []string {
 		}
 		w.next(1)
 	}
+}
+
+// unquoted returns the text of a quoted key.
+func unquoted(part string) string {
+	var holder struct{ K string }
+	if _, err := toml.Decode("K = "+part, &holder); err != nil {
+		return part
+	}
+	return holder.K
 }
 
 // value moves over one value and notes what stands in it.

@@ -78,13 +78,22 @@ func Load(src Source) (*Config, error) {
 		file = absolute(dir, name)
 		r.fileDir = filepath.Dir(file)
 	}
+	c, err := r.parse(text)
+	if err != nil {
+		return nil, err
+	}
+	c.File = file
+	return c, nil
+}
+
+// parse reads the text of a file, and what the environment and the flags add.
+func (r *reader) parse(text string) (*Config, error) {
 	raw := map[string]any{}
 	if _, err := toml.Decode(text, &raw); err != nil {
-		return nil, sorted([]Problem{syntaxProblem(name, text, err)})
+		return nil, sorted([]Problem{syntaxProblem(r.file, text, err)})
 	}
 	r.lines = lineIndex(text)
 	c := r.root(raw)
-	c.File = file
 	if err := sorted(r.problems); err != nil {
 		return nil, err
 	}
@@ -98,11 +107,11 @@ func (src Source) open(dir string) (name, text string, err error) {
 		name = src.Getenv("TOKENHUB_CONFIG")
 	}
 	if name != "" {
-		text, err = readFile(absolute(dir, name))
+		text, err = readFile(absolute(dir, name), maxFile)
 		return name, text, err
 	}
 	for _, name := range []string{"config.toml", systemFile} {
-		text, err := readFile(absolute(dir, name))
+		text, err := readFile(absolute(dir, name), maxFile)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return name, text, err
 		}
@@ -110,18 +119,19 @@ func (src Source) open(dir string) (name, text string, err error) {
 	return "", "", nil
 }
 
-func readFile(path string) (string, error) {
+// readFile reads a file of at most max bytes.
+func readFile(path string, max int64) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", fmt.Errorf("cannot be read: %w", err)
 	}
 	defer func() { _ = f.Close() }()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	data, err := io.ReadAll(io.LimitReader(f, max+1))
 	if err != nil {
 		return "", fmt.Errorf("cannot be read: %w", err)
 	}
-	if len(data) > maxFile {
-		return "", fmt.Errorf("is larger than %s: that is no configuration", FormatSize(maxFile))
+	if int64(len(data)) > max {
+		return "", fmt.Errorf("cannot be read: %s is larger than %s", path, FormatSize(max))
 	}
 	return string(data), nil
 }
@@ -149,7 +159,7 @@ func syntaxProblem(file, text string, err error) Problem {
 	message := parse.Message
 	if !strings.HasPrefix(message, "Key ") {
 		p.Field = parse.LastKey
-		message = quotedWord.ReplaceAllString(message, "something else")
+		message = quotedWord.ReplaceAllString(message, "(hidden)")
 	}
 	if strings.HasPrefix(message, "expected value") || strings.HasPrefix(message, "Invalid") {
 		message += "; a text stands in quotes"

@@ -1,8 +1,8 @@
 package config
 
 import (
+	"errors"
 	"slices"
-	"strings"
 )
 
 // asModelName reads the name of a model, or a glob for some.
@@ -34,7 +34,13 @@ func (r *reader) model(t *table, providers []Provider) Model {
 		}
 		m.Targets = append(m.Targets, target)
 	}
-	list(t, "fallbacks", &m.Fallbacks, asModelName)
+	list(t, "fallbacks", &m.Fallbacks, func(l layer) (string, error) {
+		name, err := asModelName(l)
+		if err == nil && name == m.Name {
+			return "", errors.New("is the model itself")
+		}
+		return name, err
+	})
 	field(t, "strategy", &m.Strategy, asOneOf(append(strategies(), "")...))
 	var window int
 	field(t, "context_window", &window, asInt(0, 1_000_000_000))
@@ -48,9 +54,6 @@ func (r *reader) model(t *table, providers []Provider) Model {
 		r.complain(t.path, "needs targets, like [ { provider = \"openai\", model = \"gpt-4o\" } ]")
 	} else if list, ok := t.raw["targets"].([]any); ok && len(list) == 0 {
 		r.complain(join(t.path, "targets"), "is empty: name at least one")
-	}
-	if i := slices.Index(m.Fallbacks, m.Name); i >= 0 {
-		r.complain(element(join(t.path, "fallbacks"), i), "is the model itself")
 	}
 	return m
 }
@@ -117,7 +120,7 @@ func (r *reader) price(t *table) Price {
 // unique refuses a value that another table of the list has.
 func (r *reader) unique(t *table, key, value string, seen map[string]bool) {
 	if value != "" && seen[value] {
-		r.complain(join(t.path, key), "%s stands in another [[%s]] too", value, pattern(t.path[:strings.LastIndexByte(t.path, '[')]))
+		r.complain(join(t.path, key), "%s stands in another [[%s]] too", value, header(t.path))
 	}
 	seen[value] = true
 }

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"math"
 	"net/url"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -165,11 +164,11 @@ func reservedHeader(lower string) string {
 
 // checkCA says what is wrong with a file that should hold certificates.
 func checkCA(path string) error {
-	data, err := os.ReadFile(path)
+	text, err := readFile(path, maxFile)
 	if err != nil {
-		return fmt.Errorf("cannot be read: %w", err)
+		return err
 	}
-	if !x509.NewCertPool().AppendCertsFromPEM(data) {
+	if !x509.NewCertPool().AppendCertsFromPEM([]byte(text)) {
 		return fmt.Errorf("%s holds no certificate in PEM form", path)
 	}
 	return nil

@@ -127,7 +127,7 @@ func (t *table) table(key string) *table {
 	sub := &table{reader: t.reader, path: t.key(key)}
 	if value, ok := t.raw[key]; ok {
 		if sub.raw, ok = value.(map[string]any); !ok {
-			t.say(t.at(sub.path), "is %s: write a table, [%s] or { ... }", kindOf(value), pattern(sub.path))
+			t.say(t.at(sub.path), "is %s: write a table, [%s] or { ... }", kindOf(value), header(sub.path))
 		}
 	}
 	return sub
@@ -149,7 +149,7 @@ func (t *table) tables(key string) []*table {
 	case []any:
 		items = list
 	default:
-		t.say(t.at(path), "is %s: write a list of tables, [[%s]] for each", kindOf(value), pattern(path))
+		t.say(t.at(path), "is %s: write a list of tables, [[%s]] for each", kindOf(value), header(path))
 		return nil
 	}
 	var all []*table
@@ -248,3 +248,6 @@ func pattern(path string) string {
 	}
 	return b.String()
 }
+
+// header returns what stands between the brackets of a table's header.
+func header(path string) string { return strings.ReplaceAll(pattern(path), "[]", "") }

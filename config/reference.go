@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 )
 
@@ -53,15 +52,11 @@ func secretFile(l layer) (Secret, error) {
 	if err != nil {
 		return "", fmt.Errorf("the path after file: %w", err)
 	}
-	info, err := os.Stat(path)
-	if err == nil && info.Size() > maxSecret {
-		return "", fmt.Errorf("the file %s is larger than %s: that is no secret", path, FormatSize(maxSecret))
-	}
-	data, err := os.ReadFile(path)
+	text, err := readFile(path, maxSecret)
 	if err != nil {
-		return "", fmt.Errorf("the file of the secret cannot be read: %w", err)
+		return "", fmt.Errorf("the file of the secret %w", err)
 	}
-	text := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
+	text = strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
 	if text == "" {
 		return "", fmt.Errorf("the file %s is empty", path)
 	}

@@ -61,7 +61,7 @@ func (r *reader) backup(t *table, backup *Backup, settings []string) {
 	field(t, "keep", &backup.Keep, asInt(1, math.MaxInt32))
 	field(t, "dir", &backup.Dir, asPath)
 	if backup.Every > 0 && backup.Dir == "" {
-		r.complain("backup.dir", "is empty: backup.every needs a folder to write to")
+		r.complain("backup.every", "needs backup.dir, the folder to write to")
 	}
 	t.done(settings...)
 }
@@ -98,9 +98,9 @@ func (r *reader) checkListeners(c *Config) {
 	switch {
 	case c.TLSCert == "" && c.TLSKey == "":
 	case c.TLSCert == "":
-		r.complain("tls_cert", "is empty but tls_key is not: TLS needs both")
+		r.complain("tls_key", "needs tls_cert too")
 	case c.TLSKey == "":
-		r.complain("tls_key", "is empty but tls_cert is not: TLS needs both")
+		r.complain("tls_cert", "needs tls_key too")
 	default:
 		if _, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey); err != nil {
 			r.complain("tls_cert", "cannot be used with tls_key: %s", err)

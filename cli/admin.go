@@ -31,10 +31,10 @@ type token struct {
 	ID         string     `json:"id"`
 	Name       string     `json:"name"`
 	Prefix     string     `json:"prefix"`
+	Status     string     `json:"status"`
 	ReadOnly   bool       `json:"read_only"`
 	CreatedAt  *time.Time `json:"created_at"`
 	LastUsedAt *time.Time `json:"last_used_at"`
-	RevokedAt  *time.Time `json:"revoked_at"`
 	// Token is the secret, in the answer of create alone.
 	Token string `json:"token"`
 }
@@ -110,17 +110,14 @@ func (a *app) showTokens(tokens []token, zone *time.Location) {
 	}
 	var rows [][]string
 	for _, t := range tokens {
-		may, status := "all", "active"
+		may := "all"
 		if t.ReadOnly {
 			may = "read"
-		}
-		if t.RevokedAt != nil && !t.RevokedAt.IsZero() {
-			status = "revoked"
 		}
 		if a.quiet {
 			fmt.Fprintln(a.out, oneLine(t.ID))
 		}
-		rows = append(rows, []string{t.ID, t.Name, may, status, moment(t.CreatedAt, zone, "-"), moment(t.LastUsedAt, zone, "never")})
+		rows = append(rows, []string{t.ID, t.Name, may, t.Status, moment(t.CreatedAt, zone, "-"), moment(t.LastUsedAt, zone, "never")})
 	}
 	if !a.quiet {
 		a.table([]string{"ID", "NAME", "MAY", "STATUS", "CREATED", "LAST USED"}, rows)
@@ -139,15 +136,13 @@ func (a *app) tokenRevoke() *cobra.Command {
 				if err := api.do(cmd.Context(), http.MethodDelete, pathOf("tokens", args[0]), nil, &raw); err != nil {
 					return err
 				}
-				t := token{ID: args[0]}
-				if len(raw) > 0 {
-					if err := json.Unmarshal(raw, &t); err != nil {
-						return fmt.Errorf("read the answer of DELETE /api/tokens: %w", err)
-					}
+				var t token
+				if err := json.Unmarshal(raw, &t); err != nil {
+					return fmt.Errorf("read the answer of DELETE /api/tokens: %w", err)
 				}
 				switch {
 				case a.asJSON:
-					return a.printJSON(t)
+					return a.printJSON(raw)
 				case a.quiet:
 					fmt.Fprintln(a.out, oneLine(t.ID))
 				default:

@@ -140,6 +140,11 @@ func (a *app) finish(ctx context.Context, err error) int {
 			a.complain(problem.String())
 		}
 		return ExitUsage
+	case errors.As(err, &refused) && refused.code == "invalid_configuration": // the server's own list of problems
+		for line := range strings.Lines(refused.message) {
+			a.complain(line)
+		}
+		return ExitUsage
 	case errors.As(err, &usage), errors.As(err, &refused) && refused.status == http.StatusBadRequest:
 		a.complain(err.Error())
 		return ExitUsage

@@ -27,8 +27,8 @@ type api struct {
 
 // apiError is a refusal of the admin API.
 type apiError struct {
-	status  int
-	message string
+	status        int
+	code, message string
 }
 
 func (e *apiError) Error() string { return e.message }
@@ -37,6 +37,7 @@ func (e *apiError) Error() string { return e.message }
 type errBody struct {
 	Error struct {
 		Message string `json:"message"`
+		Code    string `json:"code"`
 	} `json:"error"`
 }
 
@@ -131,7 +132,7 @@ func (a *api) open(ctx context.Context, method, path, accept string, in any) (io
 	if json.Unmarshal(text, &refused) != nil || refused.Error.Message == "" {
 		refused.Error.Message = fmt.Sprintf("%s %s was answered with %s", method, path, resp.Status)
 	}
-	return nil, &apiError{resp.StatusCode, refused.Error.Message}
+	return nil, &apiError{resp.StatusCode, refused.Error.Code, refused.Error.Message}
 }
 
 // list returns the objects of all pages of a list.
@@ -155,6 +156,17 @@ func (a *api) list(ctx context.Context, path string) ([]json.RawMessage, error) 
 		}
 		query.Set("cursor", *page.Next)
 	}
+}
+
+// whole returns the objects of a list that has one page.
+func (a *api) whole(ctx context.Context, path string) ([]json.RawMessage, error) {
+	var page struct {
+		Data []json.RawMessage `json:"data"`
+	}
+	if err := a.do(ctx, http.MethodGet, path, nil, &page); err != nil {
+		return nil, err
+	}
+	return append([]json.RawMessage{}, page.Data...), nil
 }
 
 // pathOf joins the parts of a path below /api, each escaped as one segment.

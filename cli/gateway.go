@@ -1,12 +1,15 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -30,7 +33,7 @@ and what room the limits of the key leave; or why it would be refused.`,
 		if keyID == "" || model == "" {
 			return usagef("--key and --model are needed: write tokenhub explain --key ID --model MODEL")
 		}
-		query := url.Values{"model": {model}}
+		query := url.Values{"key": {keyID}, "model": {model}}
 		if most != "" {
 			if n, err := strconv.ParseInt(most, 10, 64); err != nil || n < 1 {
 				return usagef("--max-tokens %s: write a whole number of at least 1", most)
@@ -38,9 +41,6 @@ and what room the limits of the key leave; or why it would be refused.`,
 			query.Set("max_tokens", most)
 		}
 		return a.withAPI(cmd.Context(), mustExist, func(api *api) error {
-			if err := setKey(cmd.Context(), api, query, keyID); err != nil {
-				return err
-			}
 			var raw json.RawMessage
 			if err := api.do(cmd.Context(), http.MethodGet, "/api/explain?"+query.Encode(), nil, &raw); err != nil {
 				return err
@@ -62,54 +62,89 @@ func (a *app) providersCommand() *cobra.Command {
 		a.providersList(), a.providersTest())
 }
 
+// provider is what the commands read of a provider of the API.
+type provider struct {
+	Name        string       `json:"name"`
+	Status      string       `json:"status"`
+	Models      []string     `json:"models"`
+	Running     int          `json:"running"`
+	Waiting     int          `json:"waiting"`
+	FirstByteMS *json.Number `json:"first_byte_ms"`
+	ErrorRate   float64      `json:"error_rate"`
+	LastError   *string      `json:"last_error"`
+	LastErrorAt *time.Time   `json:"last_error_at"`
+	SpentUSD    json.Number  `json:"spent_usd"`
+}
+
 func (a *app) providersList() *cobra.Command {
 	return &cobra.Command{
 		Use:     "list",
 		Short:   "Show each provider with its health and models",
-		Example: "  tokenhub providers list",
+		Example: "  tokenhub providers list\n  tokenhub providers list --json",
 		Args:    operands(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withAPI(cmd.Context(), mayCreate, func(api *api) error {
-				var page struct {
-					Data []json.RawMessage `json:"data"`
+				raw, err := api.whole(cmd.Context(), "/api/providers")
+				if err != nil || a.asJSON {
+					return a.jsonOr(raw, err)
 				}
-				if err := api.do(cmd.Context(), http.MethodGet, "/api/providers", nil, &page); err != nil {
+				providers, err := decodeAll[provider](raw)
+				if err != nil {
 					return err
 				}
-				if a.asJSON {
-					return a.printJSON(append([]json.RawMessage{}, page.Data...))
-				}
-				if len(page.Data) == 0 {
-					fmt.Fprintln(a.out, "No providers yet. Name one in the configuration: [[providers]], or set OPENAI_API_KEY.")
-				}
-				for i, raw := range page.Data {
-					if a.quiet {
-						name, err := providerName(raw)
-						if err != nil {
-							return err
-						}
-						fmt.Fprintln(a.out, oneLine(name))
-						continue
-					}
-					if i > 0 {
-						fmt.Fprintln(a.out)
-					}
-					a.tree(raw, "")
-				}
+				a.showProviders(providers, api.zone)
 				return nil
 			})
 		},
 	}
 }
 
-func providerName(raw json.RawMessage) (string, error) {
-	var provider struct {
-		Name string `json:"name"`
+// showProviders prints a table of providers, and below it what went wrong last.
+func (a *app) showProviders(providers []provider, zone *time.Location) {
+	if a.quiet {
+		for _, p := range providers {
+			fmt.Fprintln(a.out, oneLine(p.Name))
+		}
+		return
 	}
-	if err := json.Unmarshal(raw, &provider); err != nil || provider.Name == "" {
-		return "", errors.New("read the answer of GET /api/providers: a provider has no name")
+	if len(providers) == 0 {
+		fmt.Fprintln(a.out, "No providers yet. Name one in the configuration, or set OPENAI_API_KEY.")
+		return
 	}
-	return provider.Name, nil
+	var rows [][]string
+	for _, p := range providers {
+		firstByte := "-"
+		if p.FirstByteMS != nil {
+			firstByte = p.FirstByteMS.String() + " ms"
+		}
+		rows = append(rows, []string{p.Name, p.Status, strconv.Itoa(p.Running), strconv.Itoa(p.Waiting), firstByte,
+			fmt.Sprintf("%.0f %%", 100*p.ErrorRate), dash(p.SpentUSD.String()), some(p.Models)})
+	}
+	a.table([]string{"NAME", "STATUS", ">RUNNING", ">WAITING", ">FIRST BYTE", ">ERRORS", ">MONTH: USD", "MODELS"}, rows)
+	for _, p := range providers {
+		if p.LastError != nil {
+			fmt.Fprintf(a.out, "\n%s failed last at %s: %s\n", oneLine(p.Name), moment(p.LastErrorAt, zone, "-"), oneLine(*p.LastError))
+		}
+	}
+}
+
+// some names the first of many models.
+func some(models []string) string {
+	const most = 5
+	if len(models) <= most {
+		return joined(models, "-")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(models[:most], ", "), len(models)-most)
+}
+
+// test is what the commands read of the test of a provider.
+type test struct {
+	Provider  string       `json:"provider"`
+	OK        bool         `json:"ok"`
+	Model     string       `json:"model"`
+	LatencyMS json.Number  `json:"latency_ms"`
+	CostUSD   *json.Number `json:"cost_usd"`
+	Error     *string      `json:"error"`
 }
 
 func (a *app) providersTest() *cobra.Command {
@@ -123,69 +158,77 @@ func (a *app) providersTest() *cobra.Command {
 			return a.withAPI(cmd.Context(), mayCreate, func(api *api) error {
 				ctx := cmd.Context()
 				if len(names) == 0 {
-					var page struct {
-						Data []json.RawMessage `json:"data"`
-					}
-					if err := api.do(ctx, http.MethodGet, "/api/providers", nil, &page); err != nil {
-						return err
-					}
-					for _, raw := range page.Data {
-						name, err := providerName(raw)
-						if err != nil {
-							return err
-						}
-						names = append(names, name)
-					}
-					if len(names) == 0 {
-						return errors.New("there is no provider to test: name one in the configuration")
-					}
-				}
-				failed := 0
-				results := make([]json.RawMessage, len(names))
-				for i, name := range names {
-					if err := api.do(ctx, http.MethodPost, pathOf("providers", name, "test"), nil, &results[i]); err != nil {
-						return err
-					}
-					ok, err := a.showTest(name, results[i])
+					raw, err := api.whole(ctx, "/api/providers")
 					if err != nil {
 						return err
 					}
-					if !ok {
-						failed++
-					}
-				}
-				if a.asJSON {
-					if err := a.printJSON(results); err != nil {
+					all, err := decodeAll[provider](raw)
+					if err != nil {
 						return err
 					}
+					for _, p := range all {
+						names = append(names, p.Name)
+					}
 				}
-				if failed > 0 {
-					return fmt.Errorf("%d of %d providers failed: look at their base_url, api_key and what they answered", failed, len(names))
+				if len(names) == 0 {
+					return errors.New("there is no provider to test: name one in the configuration")
 				}
-				return nil
+				return a.testProviders(ctx, api, names)
 			})
 		},
 	}
 }
 
-// showTest prints what came of the test of a provider and tells whether it is good.
-func (a *app) showTest(name string, raw json.RawMessage) (bool, error) {
-	var result struct {
-		OK bool `json:"ok"`
+// testProviders tests one after the other and fails if any of them does.
+func (a *app) testProviders(ctx context.Context, api *api, names []string) error {
+	var results []json.RawMessage
+	failed := 0
+	for _, name := range names {
+		var raw json.RawMessage
+		if err := api.do(ctx, http.MethodPost, pathOf("providers", name, "test"), nil, &raw); err != nil {
+			return err
+		}
+		var result test
+		if err := json.Unmarshal(raw, &result); err != nil {
+			return fmt.Errorf("read the test of %s: %w", name, err)
+		}
+		results = append(results, raw)
+		if !result.OK {
+			failed++
+		}
+		if !a.asJSON && !a.quiet {
+			fmt.Fprintln(a.out, result.line())
+			if err := a.out.Flush(); err != nil { // the next one may take its time
+				return fmt.Errorf("write the answer: %w", err)
+			}
+		}
 	}
-	if err := json.Unmarshal(raw, &result); err != nil {
-		return false, fmt.Errorf("read the test of %s: %w", name, err)
+	if a.asJSON {
+		if err := a.printJSON(results); err != nil {
+			return err
+		}
 	}
-	if a.asJSON || a.quiet {
-		return result.OK, nil
+	if failed > 0 {
+		return fmt.Errorf("%d of %d failed: look at base_url and api_key of the provider", failed, len(names))
 	}
-	verdict := "works"
-	if !result.OK {
-		verdict = "fails"
+	return nil
+}
+
+// line tells what came of the test.
+func (t test) line() string {
+	name := oneLine(t.Provider)
+	if !t.OK {
+		why := "no reason was given"
+		if t.Error != nil {
+			why = *t.Error
+		}
+		return fmt.Sprintf("%s fails: %s", name, oneLine(why))
 	}
-	fmt.Fprintf(a.out, "%s %s\n", oneLine(name), verdict)
-	a.tree(raw, "  ")
-	return result.OK, a.out.Flush()
+	cost := "cost unknown"
+	if t.CostUSD != nil {
+		cost = t.CostUSD.String() + " USD"
+	}
+	return fmt.Sprintf("%s works: %s answered in %s ms, %s", name, oneLine(t.Model), t.LatencyMS, cost)
 }
 
 // reloadCommand has the server read its configuration again.

@@ -83,27 +83,33 @@ given is not limited.`,
 		if !cmd.Flags().Changed("name") {
 			return usagef("--name is missing: write tokenhub keys create --name NAME")
 		}
-		return a.withAPI(cmd.Context(), mayCreate, func(api *api) error {
-			fields, err := k.fields(cmd, a.Now(), api.zone)
-			if err != nil {
-				return err
-			}
-			for field, value := range fields { // there is nothing to remove yet
-				if value == nil {
-					delete(fields, field)
-				}
-			}
-			if limits, ok := fields["limits"].(map[string]any); ok {
-				for field, value := range limits {
-					if value == nil {
-						delete(limits, field)
-					}
-				}
-			}
+		s, err := a.settings()
+		if err != nil {
+			return err
+		}
+		fields, err := k.fields(cmd, a.Now(), s.Timezone)
+		if err != nil {
+			return err
+		}
+		dropEmpty(fields) // there is nothing to remove yet
+		return a.withAPIOf(cmd.Context(), s, mayCreate, func(api *api) error {
 			return a.secretKey(cmd.Context(), api, "/api/keys", fields, "Created")
 		})
 	}
 	return cmd
+}
+
+// dropEmpty takes out what has no value, here and in the limits.
+func dropEmpty(fields map[string]any) {
+	for field, value := range fields {
+		inner, isMap := value.(map[string]any)
+		if isMap {
+			dropEmpty(inner)
+		}
+		if value == nil || isMap && len(inner) == 0 {
+			delete(fields, field)
+		}
+	}
 }
 
 func (a *app) keysUpdate() *cobra.Command {
@@ -118,14 +124,18 @@ func (a *app) keysUpdate() *cobra.Command {
 	}
 	k.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return a.withAPI(cmd.Context(), mustExist, func(api *api) error {
-			fields, err := k.fields(cmd, a.Now(), api.zone)
-			if err != nil {
-				return err
-			}
-			if len(fields) == 0 {
-				return usagef("nothing to change: say what, as in tokenhub keys update %s --monthly-usd 20", args[0])
-			}
+		s, err := a.settings()
+		if err != nil {
+			return err
+		}
+		fields, err := k.fields(cmd, a.Now(), s.Timezone)
+		if err != nil {
+			return err
+		}
+		if len(fields) == 0 {
+			return usagef("nothing to change: say what, as in tokenhub keys update %s --monthly-usd 20", args[0])
+		}
+		return a.withAPIOf(cmd.Context(), s, mustExist, func(api *api) error {
 			return a.oneKey(cmd.Context(), api, http.MethodPatch, pathOf("keys", args[0]), fields, a.showKey)
 		})
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -173,13 +174,15 @@ func alive(ctx context.Context, cfg *config.Config) error {
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // see above
 	}
 	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	var first error
 	for _, host := range hosts {
-		url := scheme + "://" + net.JoinHostPort(host, port) + "/healthz"
-		if err = ask(ctx, client, url); err == nil {
+		err := ask(ctx, client, scheme+"://"+net.JoinHostPort(host, port)+"/healthz")
+		if err == nil {
 			return nil
 		}
+		first = cmp.Or(first, err)
 	}
-	return err
+	return first
 }
 
 // ask returns nil when url is answered with 200.

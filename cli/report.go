@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,21 +20,22 @@ import (
 
 // sums are what the commands read of one row of the usage report.
 type sums struct {
-	Key         string       `json:"key"`
-	KeyName     string       `json:"key_name"`
-	Model       string       `json:"model"`
-	ServedModel string       `json:"served_model"`
-	Provider    string       `json:"provider"`
-	Day         string       `json:"day"`
-	Hour        string       `json:"hour"`
-	Tag         string       `json:"tag"`
-	Requests    int64        `json:"requests"`
-	Errors      int64        `json:"errors"`
-	Input       int64        `json:"input_tokens"`
-	Output      int64        `json:"output_tokens"`
-	Cached      int64        `json:"cached_input_tokens"`
-	Cost        *json.Number `json:"cost_usd"`
-	Estimated   int64        `json:"estimated_requests"`
+	Key         string      `json:"key"`
+	KeyName     string      `json:"key_name"`
+	Model       string      `json:"model"`
+	ServedModel string      `json:"served_model"`
+	Provider    string      `json:"provider"`
+	Day         string      `json:"day"`
+	Hour        string      `json:"hour"`
+	Tag         string      `json:"tag"`
+	Requests    int64       `json:"requests"`
+	Errors      int64       `json:"errors"`
+	Input       int64       `json:"input_tokens"`
+	Output      int64       `json:"output_tokens"`
+	Cached      int64       `json:"cached_input_tokens"`
+	Cost        json.Number `json:"cost_usd"`
+	Unpriced    int64       `json:"unpriced_requests"`
+	Estimated   int64       `json:"estimated_requests"`
 }
 
 // group returns what a row says about one group.
@@ -109,29 +111,21 @@ Requests are those sent to a provider; errors those of them that failed.`,
 			}
 			from = a.Now().Add(-back).UTC().Truncate(time.Hour).Format(time.RFC3339)
 		}
-		for name, value := range map[string]string{"from": from, "to": to, "model": model, "provider": provider} {
+		for name, value := range map[string]string{"from": from, "to": to, "key": keyID, "model": model, "provider": provider} {
 			if value != "" {
 				query.Set(name, value)
 			}
 		}
 		return a.withAPI(cmd.Context(), mustExist, func(api *api) error {
-			if err := setKey(cmd.Context(), api, query, keyID); err != nil {
-				return err
-			}
 			path := "/api/usage?" + query.Encode()
 			if csv {
 				return a.copyCSV(cmd.Context(), api, path)
 			}
-			var answer struct {
-				Data []json.RawMessage `json:"data"`
+			raw, err := api.whole(cmd.Context(), path)
+			if err != nil || a.asJSON {
+				return a.jsonOr(raw, err)
 			}
-			if err := api.do(cmd.Context(), http.MethodGet, path, nil, &answer); err != nil {
-				return err
-			}
-			if a.asJSON {
-				return a.printJSON(append([]json.RawMessage{}, answer.Data...))
-			}
-			rows, err := decodeAll[sums](answer.Data)
+			rows, err := decodeAll[sums](raw)
 			if err != nil {
 				return err
 			}
@@ -140,19 +134,6 @@ Requests are those sent to a provider; errors those of them that failed.`,
 		})
 	}
 	return cmd
-}
-
-// setKey puts the ID of a key into a query, found by ID, prefix or name.
-func setKey(ctx context.Context, api *api, query url.Values, id string) error {
-	if id == "" {
-		return nil
-	}
-	var k key
-	if err := api.do(ctx, http.MethodGet, pathOf("keys", id), nil, &k); err != nil {
-		return err
-	}
-	query.Set("key", k.ID)
-	return nil
 }
 
 // copyCSV passes the report on as the API writes it.
@@ -181,36 +162,30 @@ func (a *app) showUsage(by []string, rows []sums) {
 	var table [][]string
 	var all sums
 	cost := new(big.Rat)
-	unknown := false
 	for i := range rows {
 		row := &rows[i]
 		var line []string
 		for _, group := range by {
 			line = append(line, dash(row.group(group)))
 		}
-		usd := "unknown"
-		if row.Cost != nil {
-			usd = row.Cost.String()
-			if n, ok := new(big.Rat).SetString(usd); ok {
-				cost.Add(cost, n)
-			}
-		}
-		unknown = unknown || row.Cost == nil
+		table = append(table, append(line, row.numbers()...))
 		all.add(row)
-		table = append(table, append(line, row.numbers(usd)...))
+		if n, ok := new(big.Rat).SetString(row.Cost.String()); ok {
+			cost.Add(cost, n)
+		}
 	}
+	all.Cost = json.Number(strings.TrimRight(strings.TrimRight(cost.FloatString(6), "0"), "."))
 	if len(rows) > 1 && !slices.Contains(by, "tag") {
 		line := make([]string, len(by))
 		line[0] = "in all"
-		usd := strings.TrimRight(strings.TrimRight(cost.FloatString(6), "0"), ".")
-		if unknown {
-			usd = "over " + usd
-		}
-		table = append(table, append(line, all.numbers(usd)...))
+		table = append(table, append(line, all.numbers()...))
 	}
 	a.table(header, table)
-	if unknown {
-		fmt.Fprintln(a.out, "\nA cost is unknown where a model has no price: give it one in [[prices]].")
+	if all.Unpriced > 0 {
+		fmt.Fprintln(a.out, "\nSome models have no price, so their cost is unknown: give them one in [[prices]].")
+	}
+	if all.Estimated > 0 {
+		fmt.Fprintln(a.out, "\nSome answers ended early or came without usage: their tokens are estimated.")
 	}
 }
 
@@ -221,13 +196,22 @@ func (s *sums) add(o *sums) {
 	s.Input += o.Input
 	s.Cached += o.Cached
 	s.Output += o.Output
+	s.Unpriced += o.Unpriced
+	s.Estimated += o.Estimated
 }
 
 // numbers returns the cells that follow the groups.
-func (s *sums) numbers(usd string) []string {
+func (s *sums) numbers() []string {
 	cells := make([]string, 0, 6)
 	for _, n := range []int64{s.Requests, s.Errors, s.Input, s.Cached, s.Output} {
-		cells = append(cells, fmt.Sprint(n))
+		cells = append(cells, strconv.FormatInt(n, 10))
+	}
+	usd := dash(s.Cost.String())
+	switch {
+	case s.Unpriced > 0 && usd == "0":
+		usd = "unknown"
+	case s.Unpriced > 0:
+		usd = "over " + usd
 	}
 	return append(cells, usd)
 }

@@ -107,20 +107,24 @@ func Parse(text string) (kind Kind, id string, ok bool) {
 	// runs for each request.
 	crc := ^uint32(0)
 	for i := 0; i < split; i++ {
-		if i >= len(kind) && !isDigit(text[i]) {
-			return "", "", false
-		}
 		crc = crc32.IEEETable[byte(crc)^text[i]] ^ crc>>8
 	}
+	ok = true
+	for i := 0; i < len(body); i++ {
+		ok = ok && isDigit(body[i])
+	}
 	sum := encodeSum(^crc)
-	if string(sum[:]) != text[split:] {
+	if !ok || string(sum[:]) != text[split:] {
 		return "", "", false
 	}
 	return kind, body[:idLen], true
 }
 
+// isDigit reads a bitmap of the 128 ASCII characters; comparisons would make
+// the processor guess wrong on random text.
 func isDigit(c byte) bool {
-	return '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z'
+	const low, high = uint64(0x3ff000000000000), uint64(0x7fffffe07fffffe)
+	return (low>>c|high>>(c-64))&1 != 0
 }
 
 // Prefix is the part of a text that may be shown anywhere: "th-" and the ID.

@@ -251,9 +251,9 @@ func (a *app) reloadCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer server.close()
 			var raw json.RawMessage
-			if err := server.do(cmd.Context(), http.MethodPost, "/api/reload", nil, &raw); err != nil {
+			err = server.do(cmd.Context(), http.MethodPost, "/api/reload", nil, &raw)
+			if err := errors.Join(err, server.close()); err != nil {
 				return err
 			}
 			switch {

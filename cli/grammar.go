@@ -53,7 +53,7 @@ func arrange(root *cobra.Command, args []string) ([]string, error) {
 				break
 			}
 			if cmd == root {
-				cmd, path = subCommand(root, "serve"), []string{"serve"}
+				path = []string{"serve"}
 				break
 			}
 			return nil, usagef("%s needs one of %s: see %s --help", cmd.CommandPath(), subNames(cmd), cmd.CommandPath())

@@ -68,28 +68,31 @@ func FuzzLineIndex(f *testing.F) {
 		if _, err := toml.Decode(text, &raw); err != nil {
 			return
 		}
-		var check func(path string, value any)
-		check = func(path string, value any) {
+		var check func(path string, value any, depth int)
+		check = func(path string, value any, depth int) {
+			if depth >= maxDepth {
+				return
+			}
 			if path != "" && lines[path] == 0 {
 				t.Fatalf("%q has no line; there are %q", path, slices.Sorted(maps.Keys(lines)))
 			}
 			switch value := value.(type) {
 			case map[string]any:
 				for key, sub := range value {
-					check(join(path, key), sub)
+					check(join(path, key), sub, depth+1)
 				}
 			case []any:
 				for i, sub := range value {
-					check(element(path, i), sub)
+					check(element(path, i), sub, depth+1)
 				}
 			case []map[string]any:
 				for i, sub := range value {
-					check(element(path, i), sub)
+					check(element(path, i), sub, depth+1)
 				}
 			}
 		}
 		for key, value := range raw {
-			check(key, value)
+			check(key, value, 0)
 		}
 	})
 }

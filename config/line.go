@@ -37,6 +37,7 @@ type walker struct {
 	text   string
 	pos    int
 	line   int
+	depth  int // of values in values
 	lines  map[string]int
 	tables map[string]int // how many [[path]] were seen
 }
@@ -107,8 +108,10 @@ func (w *walker) entry(prefix string) {
 	line := w.line
 	path := prefix
 	for _, part := range w.key() {
-		path = join(path, part)
-		w.note(path, line)
+		if w.depth <= maxDepth {
+			path = join(path, part)
+			w.note(path, line)
+		}
 	}
 	w.blank()
 	w.skip("=")
@@ -151,8 +154,14 @@ func unquoted(part string) string {
 	return holder.K
 }
 
+// maxDepth bounds the paths that are noted: no setting is as deep, and the paths of
+// a file of brackets alone would fill the memory.
+const maxDepth = 16
+
 // value moves over one value and notes what stands in it.
 func (w *walker) value(path string) {
+	w.depth++
+	defer func() { w.depth-- }()
 	switch w.peek() {
 	case '"', '\'':
 		w.quoted()
@@ -164,8 +173,12 @@ func (w *walker) value(path string) {
 				break
 			}
 			before := w.pos
-			w.note(element(path, i), w.line)
-			w.value(element(path, i))
+			member := path
+			if w.depth <= maxDepth {
+				member = element(path, i)
+				w.note(member, w.line)
+			}
+			w.value(member)
 			if w.pos == before {
 				return
 			}

@@ -113,6 +113,7 @@ func TestLookup(t *testing.T) {
 	for name, src := range map[string]Source{
 		"--config":        {Dir: dir, Path: "nowhere.toml", Getenv: env()},
 		"TOKENHUB_CONFIG": {Dir: dir, Getenv: env("TOKENHUB_CONFIG", "nowhere.toml")},
+		"a huge file":     {Dir: dir, Path: write(t, strings.Repeat("#", maxFile+1)), Getenv: env()},
 		"a folder":        {Dir: dir, Path: ".", Getenv: env()},
 	} {
 		_, err = Load(src)

@@ -5,8 +5,11 @@
 //	var bad *config.Problems
 //	if errors.As(err, &bad) { /* each with file and line */ }
 //
-// A Config is read-only once it was loaded; a reload makes a new one. Secrets
-// are read by [Load] and at no other time.
+// A Config is read-only once it was loaded; a reload makes a new one, and [Live]
+// holds the one in force. Secrets are read by [Load] and at no other time.
+//
+//	live := config.NewLive(source, cfg)
+//	restart, err := live.Reload() // the old one stays when the new one is wrong
 //
 // Time zones come from the system. A program that has to run without the
 // system's table links its own with `import _ "time/tzdata"`.

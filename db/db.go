@@ -115,7 +115,11 @@ type Ledger interface {
 	//
 	// With c.Replaces set (the next attempt of the same request, at another
 	// price) that reservation is given back in the same step and the request is
-	// not counted again; when the claim is refused the old one stays as it was.
+	// not counted again: it moves to the windows of c.Time and is not held against
+	// the limits of concurrency and of requests. When the claim is refused the old
+	// one stays as it was. An ID that holds nothing of this key is ignored.
+	//
+	// What a claim gets is decided by [Decide] in all engines.
 	Reserve(ctx context.Context, c Claim) (Reservation, error)
 	// Settle replaces what r holds with what r.Usage and r.Cost of rec really
 	// were, in the windows in which it was reserved, and appends rec to the
@@ -129,7 +133,9 @@ type Ledger interface {
 	// Note journals an attempt that was sent and failed, and is charged nothing:
 	// the request it belongs to goes on elsewhere.
 	Note(ctx context.Context, rec *Record) error
-	// KeyUsage tells where a key stands against its limits at t.
+	// KeyUsage tells where a key stands against its limits at t. Of each kind of
+	// window the engine knows the newest one that was used and the one before it,
+	// so that a clock which is set back a little finds its counters again.
 	KeyUsage(ctx context.Context, id string, t time.Time) (KeyUsage, error)
 	// ProviderSpend tells what was spent and is held at a provider in the month of t.
 	ProviderSpend(ctx context.Context, provider string, t time.Time) (spent, held int64)
@@ -140,11 +146,16 @@ type Ledger interface {
 
 // Reports is the part of the engine that answers questions about the past.
 type Reports interface {
-	// Usage sums the roll-ups. It includes each request that was settled before
-	// it was asked.
+	// Usage sums the roll-ups, ordered by time, key, model, served model and
+	// provider. It includes each request that was settled before it was asked.
+	//
+	// A model name has a row of its own from the first record on in which a
+	// provider answered it with 2xx, asked for or served; what was settled before
+	// stays under [OtherModel].
 	Usage(ctx context.Context, q UsageQuery) ([]UsageRow, error)
-	// Requests lists the log of requests, the newest first. next is the cursor
-	// of the following page, empty at the end.
+	// Requests lists the log of requests, the newest first (by Start; of the same
+	// moment, the one settled last). next is the cursor of the following page,
+	// empty at the end.
 	Requests(ctx context.Context, q RequestQuery) (recs []Record, next string, err error)
 	// AuditLog lists the audit trail, the newest first.
 	AuditLog(ctx context.Context, q AuditQuery) (entries []Audit, next string, err error)

@@ -26,6 +26,10 @@ const (
 	Aborted = "aborted"
 )
 
+// OtherModel is the name under which roll-ups count models that no provider has
+// answered yet, since callers may ask for any name.
+const OtherModel = "other"
+
 // UnknownCost is the Cost of a request whose model has no price.
 const UnknownCost = int64(-1)
 

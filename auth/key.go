@@ -53,6 +53,20 @@ func Mint(kind Kind) (text, id string, err error) {
 	return compose(kind, string(idDigits[:]), secret), string(idDigits[:]), nil
 }
 
+// Renew makes a new text with a fresh secret for an ID that exists, as a
+// rotation does. An error means that it is no kind or ID, or no randomness.
+func Renew(kind Kind, id string) (text string, err error) {
+	var secret [32]byte
+	if _, err := io.ReadFull(rand.Reader, secret[:]); err != nil {
+		return "", fmt.Errorf("renew: %w", err)
+	}
+	text = compose(kind, id, secret)
+	if k, parsed, ok := Parse(text); !ok || k != kind || parsed != id {
+		return "", fmt.Errorf("renew: no %s ID %q", kind, id)
+	}
+	return text, nil
+}
+
 // compose writes the text of an ID and a secret.
 func compose(kind Kind, id string, secret [32]byte) string {
 	text := make([]byte, 0, textMax)

@@ -38,6 +38,28 @@ func TestVectors(t *testing.T) {
 	}
 }
 
+func TestRenew(t *testing.T) {
+	first, id, err := Mint(Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := Renew(Key, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kind, got, ok := Parse(second); kind != Key || got != id || !ok || second == first {
+		t.Errorf("renewed: got %q with ID %q %v, want the ID %q and another secret", second, got, ok, id)
+	}
+	for _, c := range []struct {
+		kind Kind
+		id   string
+	}{{"sk-", id}, {Key, ""}, {Key, id[1:]}, {Key, id + "0"}, {Token, id[1:] + "-"}} {
+		if text, err := Renew(c.kind, c.id); err == nil {
+			t.Errorf("renewed %q %q: got %q, want an error", c.kind, c.id, text)
+		}
+	}
+}
+
 func TestMint(t *testing.T) {
 	texts, ids := map[string]bool{}, map[string]bool{}
 	seen := map[byte]bool{}

@@ -24,6 +24,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"tokenhub/auth"
 	"tokenhub/config"
 	"tokenhub/db"
 )
@@ -86,6 +87,8 @@ type Admin struct {
 	now     func() time.Time
 	log     zerolog.Logger
 
+	password *auth.Password
+
 	// hashing lets one new secret be hashed at a time: each takes 19 MiB.
 	hashing sync.Mutex
 	// copying is held while a backup is written: one at a time.
@@ -101,6 +104,7 @@ func New(o Options) *Admin {
 	if a.now == nil {
 		a.now = time.Now
 	}
+	a.password = auth.NewPassword(a.store, a.now)
 	if a.ready == nil {
 		a.ready = a.store.Ready
 	}

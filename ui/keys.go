@@ -130,7 +130,7 @@ func (a *Admin) updateKey(r *request) error {
 	if err != nil {
 		return err
 	}
-	k, err := a.changeKey(r, edit.revision, func(k *db.Key) (db.Audit, error) {
+	k, err := a.changeKey(r, r.param("id"), edit.revision, func(k *db.Key) (db.Audit, error) {
 		was := viewFields(k)
 		if err := edit.apply(k); err != nil {
 			return db.Audit{}, err
@@ -153,8 +153,8 @@ func (a *Admin) revokeKey(r *request) error {
 	if !k.RevokedAt.IsZero() {
 		return a.answerKey(r, 200, k, "")
 	}
-	now := a.now()
-	k, err = a.changeKey(r, 0, func(k *db.Key) (db.Audit, error) {
+	now, id := a.now(), k.ID
+	k, err = a.changeKey(r, id, 0, func(k *db.Key) (db.Audit, error) {
 		entry := r.audit(now, "key.revoke", k.ID, k.Name)
 		entry.Before = encode(map[string]any{"status": k.StatusAt(now)})
 		entry.After = encode(map[string]any{"status": db.Revoked})
@@ -163,7 +163,7 @@ func (a *Admin) revokeKey(r *request) error {
 		return entry, nil
 	})
 	if errors.Is(err, errRevoked) { // by somebody else, in this moment
-		k, err = a.findKey(r.ctx, r.param("id"))
+		k, err = a.store.Key(r.ctx, id)
 	}
 	if err != nil {
 		return err
@@ -177,15 +177,15 @@ func (a *Admin) rotateKey(r *request) error {
 		return err
 	}
 	now := a.now()
-	// Looked at before the work of making a secret.
-	if _, err := a.changeable(r.ctx, r.param("id"), revision); err != nil {
-		return err
-	}
-	text, _, phc, err := a.mint(auth.Key)
+	found, err := a.changeable(r.ctx, r.param("id"), revision)
 	if err != nil {
 		return err
 	}
-	k, err := a.changeKey(r, revision, func(k *db.Key) (db.Audit, error) {
+	text, phc, err := a.renew(found.ID)
+	if err != nil {
+		return err
+	}
+	k, err := a.changeKey(r, found.ID, revision, func(k *db.Key) (db.Audit, error) {
 		old, err := keepOld(k.Secrets, now, grace)
 		if err != nil {
 			return db.Audit{}, err
@@ -218,12 +218,12 @@ func (a *Admin) changeable(ctx context.Context, text string, revision uint64) (*
 	return k, nil
 }
 
-// changeKey changes the key that the path names. Without a revision of the
+// changeKey changes the key that the caller means by text. Without a revision of the
 // caller's the change is made again on the newer record when somebody else was
 // quicker. A change that changes nothing is not written.
-func (a *Admin) changeKey(r *request, revision uint64, change func(*db.Key) (db.Audit, error)) (*db.Key, error) {
+func (a *Admin) changeKey(r *request, text string, revision uint64, change func(*db.Key) (db.Audit, error)) (*db.Key, error) {
 	for {
-		found, err := a.changeable(r.ctx, r.param("id"), revision)
+		found, err := a.changeable(r.ctx, text, revision)
 		if err != nil {
 			return nil, err
 		}

@@ -16,6 +16,15 @@ func (a *Admin) mint(kind auth.Kind) (text, id, phc string, err error) {
 	return text, id, phc, err
 }
 
+// renew makes a new secret for a key that exists.
+func (a *Admin) renew(id string) (text, phc string, err error) {
+	if text, err = auth.Renew(auth.Key, id); err != nil {
+		return "", "", err
+	}
+	phc, err = a.hash(text)
+	return text, phc, err
+}
+
 func (a *Admin) hash(text string) (string, error) {
 	a.hashing.Lock()
 	defer a.hashing.Unlock()

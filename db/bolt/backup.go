@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"go.etcd.io/bbolt"
+
+	"tokenhub/db"
 )
 
 // Backup implements [db.Store]. The copy is made inside the data folder first:
@@ -16,7 +19,13 @@ func (d *DB) Backup(ctx context.Context, w io.Writer) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	temp, err := os.CreateTemp(d.dir, "backup-*.tmp")
+	if err := d.fold(); err != nil {
+		return fmt.Errorf("backup: %w: %w", db.ErrStorage, err)
+	}
+	if err := d.flushUsed(); err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	temp, err := os.CreateTemp(d.dir, backupTemp)
 	if err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
@@ -51,13 +60,20 @@ func (r *contextReader) Read(p []byte) (int, error) {
 	return r.r.Read(p)
 }
 
-// removeLeftovers deletes the temporary files of a process that was killed.
-func removeLeftovers(paths []string) error {
-	var all error
-	for _, p := range paths {
+// backupTemp is the pattern of a backup's temporary files.
+const backupTemp = "backup-*.tmp"
+
+// removeLeftovers deletes the temporary files of a process that was killed. The
+// folder is locked.
+func removeLeftovers(dir string) error {
+	paths, err := filepath.Glob(filepath.Join(dir, backupTemp))
+	if err != nil {
+		return err
+	}
+	for _, p := range append(paths, filepath.Join(dir, DatabaseName+".new")) {
 		if err := os.Remove(p); err != nil && !errors.Is(err, os.ErrNotExist) {
-			all = errors.Join(all, err)
+			return fmt.Errorf("can't remove a leftover file: %w", err)
 		}
 	}
-	return all
+	return nil
 }

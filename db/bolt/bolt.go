@@ -138,6 +138,9 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 
 // open does the part of Open that happens under the folder's lock.
 func (d *DB) open(ctx context.Context, o Options) error {
+	if err := removeLeftovers(o.Dir); err != nil {
+		return err
+	}
 	path := filepath.Join(o.Dir, DatabaseName)
 	_, err := os.Stat(path)
 	switch {
@@ -161,6 +164,9 @@ func (d *DB) open(ctx context.Context, o Options) error {
 			return err
 		}
 		if err := d.openJournal(o.openFile); err != nil {
+			return err
+		}
+		if err := d.recountIfMoved(); err != nil {
 			return err
 		}
 		return d.load()

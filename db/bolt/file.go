@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -26,6 +27,8 @@ func guard(path string, fn func(opened func(*os.File)) error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			if f != nil {
+				// The mapping that is left would keep the lock beyond Close.
+				_ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
 				f.Close()
 			}
 			err = fmt.Errorf("%s is damaged (%v): %s", path, r, cure)

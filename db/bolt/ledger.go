@@ -149,6 +149,19 @@ func (d *DB) Settle(_ context.Context, r db.Reservation, rec *db.Record) error {
 	if e == nil {
 		return fmt.Errorf("settle %s: key %s: %w", rec.ID, r.KeyID, db.ErrNotFound)
 	}
+	fresh, err := d.settle(&e.account, r, rec)
+	if fresh {
+		d.tellUsage(r.KeyID, &e.account, r.Time)
+	}
+	if err != nil {
+		return fmt.Errorf("settle %s: %w: %w", rec.ID, db.ErrStorage, err)
+	}
+	return nil
+}
+
+// settle reports whether this was the first settlement of r, and why its record
+// is not in the journal yet.
+func (d *DB) settle(a *account, r db.Reservation, rec *db.Record) (fresh bool, err error) {
 	d.ledger.shift.RLock()
 	defer d.ledger.shift.RUnlock()
 	one := newEntry(rec)
@@ -156,12 +169,11 @@ func (d *DB) Settle(_ context.Context, r db.Reservation, rec *db.Record) error {
 	one.rec.KeyID = r.KeyID
 	cost := max(rec.Cost, 0)
 
-	a := &e.account
 	a.mu.Lock()
 	h, ok := a.holds[r.ID]
 	if !ok {
 		a.mu.Unlock()
-		return nil // settled or released before
+		return false, nil // settled or released before
 	}
 	a.give(r.ID, h, nil)
 	h.provider.free(h)
@@ -173,13 +185,7 @@ func (d *DB) Settle(_ context.Context, r db.Reservation, rec *db.Record) error {
 	})
 	one.day, one.month = h.day.window.Start.Unix(), h.month.window.Start.Unix()
 	a.mu.Unlock()
-
-	err := d.journal.append(one)
-	d.tellUsage(r.KeyID, a, r.Time)
-	if err != nil {
-		return fmt.Errorf("settle %s: %w: %w", rec.ID, db.ErrStorage, err)
-	}
-	return nil
+	return true, d.journal.append(one)
 }
 
 // charge counts what was spent at a provider, which is nearly always that of the
@@ -207,14 +213,17 @@ func newEntry(rec *db.Record) *entry {
 	return e
 }
 
-// tellUsage tells the watchers where a key stands.
+// tellUsage tells the watchers where a key stands. No lock is held meanwhile, so
+// that they may ask the store.
 func (d *DB) tellUsage(id string, a *account, t time.Time) {
 	if d.ledger.watch.none() {
 		return
 	}
+	d.ledger.shift.RLock()
 	a.mu.Lock()
 	use := a.usage(t, windows{d.zone.Load()})
 	a.mu.Unlock()
+	d.ledger.shift.RUnlock()
 	d.ledger.watch.tell(keyStanding{id, use})
 }
 

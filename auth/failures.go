@@ -130,17 +130,22 @@ func (t *tally[K]) remove(k K, at time.Time) {
 	}
 }
 
-// evict makes room: it forgets what is over, and if all are recent the one with
-// the fewest failures, of these the one that failed longest ago. One that is
-// full is never forgotten, or a crowd could set somebody free; then there is no
-// room, and the newcomer is not watched.
+// evict makes room. It looks at a few, chosen at random, and forgets those that
+// are over, or if there are none the one with the fewest failures, of these the
+// one that failed longest ago. One that is full is never forgotten, or a crowd
+// could set somebody free; if it saw no other there is no room, and the newcomer
+// is not watched.
 func (t *tally[K]) evict(now time.Time) bool {
+	const look = 32
 	var victim K
-	least, last := t.limit, time.Time{}
-	for k := range t.times {
+	least, last, seen := t.limit, time.Time{}, 0
+	for k := range t.times { // begins anywhere
 		list := t.recent(k, now)
-		if n := len(list); n > 0 && (n < least || n == least && n < t.limit && list[n-1].Before(last)) {
+		if n := len(list); n > 0 && n < t.limit && (n < least || n == least && list[n-1].Before(last)) {
 			victim, least, last = k, n, list[n-1]
+		}
+		if seen++; seen == look {
+			break
 		}
 	}
 	if len(t.times) < watchedMax {

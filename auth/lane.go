@@ -11,6 +11,10 @@ const (
 	queueMax      = 512 // jobs that wait
 	queuePerGroup = 8   // jobs that wait in one group
 	busyRetry     = 2 * time.Second
+	// gap is the time that a wrong job costs all others.
+	gap = 200 * time.Millisecond
+	// inTime is the age below which a job can still be answered within a second.
+	inTime = 750 * time.Millisecond
 )
 
 // lane runs the slow computations: a few at a time, equal ones once, slowly
@@ -22,24 +26,30 @@ const (
 // computations a second, and the first use of a right one shall not wait a
 // second behind a flood. So:
 //
-//   - Pace. After each wrong one nothing starts for gap (it adds up when several
-//     were running); right ones don't count. In any second at most
-//     ⌈1s/gap⌉-1 wrong ones can have ended before the last one starts, which
-//     with all permits taken makes five: 4+1 or 3+2. And nothing waits longer
-//     than permits × gap, half a second, for the next start.
+//   - Pace. After each wrong one nothing starts for a fifth of a second (it adds
+//     up when several were running), and for a second after one only one runs at
+//     a time; right ones don't count. Of those that start within any second, at
+//     most four can have been wrong before the last one starts: five together.
+//     At rest up to three run at once, so nothing waits longer than 0.6 s for
+//     the next start.
 //   - Order. The job with the lowest score starts first, and each wrong one
 //     raises the score of its key ID and address. A caller whose key and address
 //     have done nothing wrong therefore stands before all others, however many
 //     wait. A flood can only compete with fresh pairs of a key ID and an address,
 //     and each is fresh once a minute.
-//   - Between equals the newest and the oldest take turns, each group (key ID)
-//     with its first job, so that neither a crowd that came before nor one that
-//     keeps coming shuts anybody out; and no group runs twice at once.
+//   - Between equals the newest group (key ID) takes turns with the oldest of
+//     those that can still be answered in time; one turn in sixteen is for the
+//     oldest of all. A flood that takes all turns it can get keeps its groups
+//     waiting, so it is old, and whoever comes is new or soon the oldest in time.
+//     A group is as old as its first job, and never runs twice at once.
 //   - Room. A full queue refuses suspicious newcomers with Busy, and for one
 //     without a failure drops a suspicious job.
+//
+// What this can't do: a flood that knows K keys without a proof, and comes from
+// as many addresses, looks like K first uses for as long as their first
+// failures take (K/5 seconds a minute). It then gets turns like everybody.
 type lane struct {
-	permits int
-	gap     time.Duration
+	permits int // at rest
 
 	mu      sync.Mutex // guards the rest and the fields of all jobs
 	flights map[digest]*job
@@ -50,15 +60,14 @@ type lane struct {
 	// Options.Now: pacing is about the processor.
 	next   time.Time
 	waking bool // a timer will call dispatch
-	newest bool // whose turn it is between equals
-	scan   int  // counts the runs of pick
+	scan   uint // counts the runs of pick
 	busy   uint64
 }
 
 type group struct {
 	queued  int
 	running bool
-	scan    int // the last run of pick that has seen a job of the group
+	scan    uint // the last run of pick that has seen a job of the group
 }
 
 // job is one computation and all who wait for its answer.
@@ -70,6 +79,7 @@ type job struct {
 	work func() (a answer, wrong bool)
 
 	key     digest
+	came    time.Time
 	waiters int
 	started bool
 	done    chan struct{} // closed when answer is there
@@ -82,14 +92,13 @@ type answer struct {
 	err error
 }
 
-// newLane makes a lane of one or two permits: with more, either five wrong ones
-// a second or half a second's wait could not be kept.
+// newLane makes a lane. More than three permits would let a burst of wrong ones
+// stop everything for too long.
 func newLane(permits int) *lane {
-	l := &lane{permits: 1, gap: 200 * time.Millisecond, flights: map[digest]*job{}, groups: map[string]*group{}}
-	if permits > 1 {
-		l.permits, l.gap = 2, 250*time.Millisecond
+	return &lane{
+		permits: min(max(permits, 1), 3),
+		flights: map[digest]*job{}, groups: map[string]*group{},
 	}
-	return l
 }
 
 // do returns the answer of the job that has this key, and whether it had been
@@ -164,7 +173,7 @@ func (l *lane) enqueue(j *job, key digest) bool {
 		l.groups[j.group] = g
 	}
 	g.queued++
-	j.key, j.done = key, make(chan struct{})
+	j.key, j.came, j.done = key, time.Now(), make(chan struct{})
 	l.queue = append(l.queue, j)
 	l.flights[key] = j
 	return true
@@ -198,8 +207,14 @@ func (l *lane) end(j *job, a answer) {
 
 // dispatch starts what may start now.
 func (l *lane) dispatch() {
-	for l.running < l.permits && len(l.queue) > 0 {
-		if wait := time.Until(l.next); wait > 0 {
+	for len(l.queue) > 0 {
+		wait := time.Until(l.next)
+		// The last wrong one began a gap before next, or earlier.
+		rest := wait <= gap-time.Second
+		if l.running >= l.permits || l.running > 0 && !rest {
+			return // the end of one that runs comes here again
+		}
+		if wait > 0 {
 			if !l.waking {
 				l.waking = true
 				time.AfterFunc(wait, l.wake)
@@ -234,7 +249,7 @@ func (l *lane) run(j *job) {
 		if l.next.Before(begun) {
 			l.next = begun
 		}
-		l.next = l.next.Add(l.gap)
+		l.next = l.next.Add(gap)
 	}
 	l.running--
 	l.groups[j.group].running = false
@@ -245,7 +260,8 @@ func (l *lane) run(j *job) {
 // pick chooses the job to start: see the order in the comment of lane.
 func (l *lane) pick() (index int) {
 	l.scan++
-	first, last, lowest := -1, -1, 0
+	now := time.Now()
+	oldest, young, newest, lowest := -1, -1, -1, 0
 	for i, j := range l.queue {
 		g := l.groups[j.group]
 		if g.running || g.scan == l.scan {
@@ -253,15 +269,22 @@ func (l *lane) pick() (index int) {
 		}
 		g.scan = l.scan
 		score := j.score()
-		if first < 0 || score < lowest {
-			first, last, lowest = i, i, score
-		} else if score == lowest {
-			last = i
+		if newest >= 0 && score > lowest {
+			continue
+		}
+		if newest < 0 || score < lowest {
+			oldest, young, lowest = i, -1, score
+		}
+		newest = i
+		if young < 0 && now.Sub(j.came) < inTime {
+			young = i
 		}
 	}
-	l.newest = !l.newest
-	if l.newest {
-		return last
+	switch {
+	case l.scan%16 == 0:
+		return oldest
+	case l.scan%2 == 0 && young >= 0:
+		return young
 	}
-	return first
+	return newest
 }

@@ -26,7 +26,7 @@ type Options struct {
 	// [time.Now]. Pacing goes by the machine's time always.
 	Now func() time.Time
 	// Lanes is how many argon2id computations (19 MiB each) may run at once; 0 =
-	// one for each processor but one. Above 2 is taken as 2, see [Verifier].
+	// one for each processor but one. Above 3 is taken as 3, see [Verifier].
 	Lanes int
 	// Check replaces the comparison of a text with a stored hash, for tests that
 	// count; nil = argon2id.
@@ -54,8 +54,9 @@ type Options struct {
 //     A computation counts as a failure from its start and is taken back when it
 //     succeeds, so that many at once can't get past the bound.
 //  4. Otherwise the text waits for a lane, with all who present the same text.
-//     How lanes keep floods from the first use of other keys is told there; two
-//     lanes are the most with which that can be kept.
+//     Wrong ones together get at most five computations a second, and the first
+//     use of another key is answered within a second all the same: how, and why
+//     three computations at once are the most, is told at type lane.
 //
 // A text is held while it is being computed and never longer.
 type Verifier struct {

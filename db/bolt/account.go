@@ -74,11 +74,11 @@ func (a *account) take(id uint64, h hold, locked *spend) {
 	a.holds[id] = h
 	h.each(&a.total, func(t *tally) {
 		t.requests++
-		t.heldTokens += h.tokens
-		t.heldCost += h.cost
+		t.tokensHeld.add(h.tokens)
+		t.costHeld.add(h.cost)
 	})
 	if h.provider == locked {
-		h.spent.heldCost += h.cost
+		h.spent.costHeld.add(h.cost)
 	}
 }
 
@@ -88,18 +88,18 @@ func (a *account) give(id uint64, h hold, locked *spend) {
 	delete(a.holds, id)
 	h.each(&a.total, func(t *tally) {
 		t.requests--
-		t.heldTokens -= h.tokens
-		t.heldCost -= h.cost
+		t.tokensHeld.take(h.tokens)
+		t.costHeld.take(h.cost)
 	})
 	if h.provider == locked {
-		h.spent.heldCost -= h.cost
+		h.spent.costHeld.take(h.cost)
 	}
 }
 
 // free gives back what h holds at its provider.
 func (p *spend) free(h hold) {
 	p.mu.Lock()
-	h.spent.heldCost -= h.cost
+	h.spent.costHeld.take(h.cost)
 	p.mu.Unlock()
 }
 

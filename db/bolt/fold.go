@@ -116,7 +116,8 @@ func addCounters(tx *bbolt.Tx, bucket string, settled map[string][]*entry) error
 			}
 		}
 		for _, e := range entries {
-			c.add(e.day, e.month, e.rec.Usage.Tokens(), max(e.rec.Cost, 0))
+			tokens, cost := e.rec.Charge()
+			c.add(e.day, e.month, tokens, cost)
 		}
 		if err := b.Put(nameKey(id), seal(c.encode())); err != nil {
 			return err

@@ -122,25 +122,27 @@ func (d *DB) Reserve(ctx context.Context, c db.Claim) (db.Reservation, error) {
 	if replaces {
 		a.give(c.Replaces, old, p)
 	}
-	month := p.months.look(c.Time, w.month)
-	use := a.usage(c.Time, w)
-	tokens, cost, limitErr := decide(limits, use, month.use(), c)
-	if limitErr != nil {
+	standing := db.Standing{Key: a.usage(c.Time, w), Provider: p.months.look(c.Time, w.month).use(), Replaces: replaces}
+	r, err := db.Decide(&limits, &standing, &c)
+	if err != nil {
 		if replaces {
 			a.take(c.Replaces, old, p)
 		}
 		p.mu.Unlock()
-		return db.Reservation{}, limitErr
+		return db.Reservation{}, err
 	}
-	h := hold{tokens, cost, a.minute.at(c.Time, db.MinuteOf), a.day.at(c.Time, w.day), a.month.at(c.Time, w.month), p, p.months.at(c.Time, w.month)}
-	id := d.ledger.lastID.Add(1)
-	a.take(id, h, p)
+	h := hold{
+		tokens: r.Tokens, cost: r.Cost,
+		minute: a.minute.at(c.Time, db.MinuteOf), day: a.day.at(c.Time, w.day), month: a.month.at(c.Time, w.month),
+		provider: p, spent: p.months.at(c.Time, w.month),
+	}
+	r.ID = d.ledger.lastID.Add(1)
+	a.take(r.ID, h, p)
 	p.mu.Unlock()
 	if replaces && old.provider != p {
 		old.provider.free(old)
 	}
-	return db.Reservation{ID: id, KeyID: c.KeyID, Provider: c.Provider, Time: c.Time, Tokens: tokens, Cost: cost,
-		Minute: minuteState(limits, h.minute.use())}, nil
+	return r, nil
 }
 
 // Settle implements [db.Ledger].
@@ -167,7 +169,7 @@ func (d *DB) settle(a *account, r db.Reservation, rec *db.Record) (fresh bool, e
 	one := newEntry(rec)
 	one.charged = true
 	one.rec.KeyID = r.KeyID
-	cost := max(rec.Cost, 0)
+	tokens, cost := rec.Charge()
 
 	a.mu.Lock()
 	h, ok := a.holds[r.ID]
@@ -180,8 +182,7 @@ func (d *DB) settle(a *account, r db.Reservation, rec *db.Record) (fresh bool, e
 	d.charge(rec.Provider, h, r.Time, cost)
 	h.each(&a.total, func(t *tally) {
 		t.requests++
-		t.tokens += rec.Usage.Tokens()
-		t.cost += cost
+		t.charge(tokens, cost)
 	})
 	one.day, one.month = h.day.window.Start.Unix(), h.month.window.Start.Unix()
 	a.mu.Unlock()
@@ -194,11 +195,11 @@ func (d *DB) charge(provider string, h hold, t time.Time, cost int64) {
 	p := d.provider(provider)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p == h.provider {
-		h.spent.cost += cost
-		return
+	month := h.spent
+	if p != h.provider {
+		month = p.months.at(t, windows{d.zone.Load()}.month)
 	}
-	p.months.at(t, windows{d.zone.Load()}.month).cost += cost
+	month.charge(0, cost)
 }
 
 // newEntry copies what the caller gave.
@@ -279,7 +280,7 @@ func (d *DB) ProviderSpend(_ context.Context, provider string, t time.Time) (spe
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m := p.months.look(t, windows{d.zone.Load()}.month)
-	return m.cost, m.heldCost
+	return m.cost, m.costHeld.value()
 }
 
 // WatchUsage implements [db.Ledger].

@@ -3,6 +3,7 @@ package bolt
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 	"slices"
 	"time"
 
@@ -20,13 +21,57 @@ const keptWindows = 3
 type tally struct {
 	window                 db.Window
 	requests, tokens, cost int64
-	heldTokens, heldCost   int64
+	tokensHeld, costHeld   held
+}
+
+// charge counts what was used for good.
+func (t *tally) charge(tokens, cost int64) {
+	t.tokens, t.cost = plus(t.tokens, tokens), plus(t.cost, cost)
+}
+
+// plus adds two numbers that are not negative; what does not fit becomes the
+// largest number, so that no report of a provider's can turn a count negative.
+func plus(a, b int64) int64 {
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
+}
+
+// held is the sum of holds. Huge ones, which stand for requests without any
+// bound, are only counted, so that taking them out again is exact.
+type held struct{ sum, huge int64 }
+
+// hugeHold is far above any use, and 32,000 of them still fit an int64.
+const hugeHold = 1 << 48
+
+func (h *held) add(n int64) {
+	if n >= hugeHold {
+		h.huge++
+	} else {
+		h.sum += n
+	}
+}
+
+func (h *held) take(n int64) {
+	if n >= hugeHold {
+		h.huge--
+	} else {
+		h.sum -= n
+	}
+}
+
+func (h *held) value() int64 {
+	if h.huge > 0 {
+		return math.MaxInt64
+	}
+	return h.sum
 }
 
 // use returns the tally as the contract tells it.
 func (t *tally) use() db.WindowUse {
 	return db.WindowUse{Requests: t.requests, Tokens: t.tokens, Cost: t.cost,
-		HeldTokens: t.heldTokens, HeldCost: t.heldCost, Resets: t.window.End}
+		HeldTokens: t.tokensHeld.value(), HeldCost: t.costHeld.value(), Resets: t.window.End}
 }
 
 // series is the newest tallies of one kind of window, the newest first.
@@ -102,7 +147,7 @@ type counters struct {
 func (c *counters) add(day, month, tokens, cost int64) {
 	c.days = addTo(c.days, sum{day, 1, tokens, cost})
 	c.months = addTo(c.months, sum{month, 1, tokens, cost})
-	c.total = sum{0, c.total.requests + 1, c.total.tokens + tokens, c.total.cost + cost}
+	c.total = sum{0, c.total.requests + 1, plus(c.total.tokens, tokens), plus(c.total.cost, cost)}
 }
 
 // addTo adds s to the window of the same start, or begins that window. What lies
@@ -122,7 +167,7 @@ func addTo(list []sum, s sum) []sum {
 		return list[:min(len(list), keptWindows)]
 	}
 	x := &list[i]
-	x.requests, x.tokens, x.cost = x.requests+s.requests, x.tokens+s.tokens, x.cost+s.cost
+	x.requests, x.tokens, x.cost = x.requests+s.requests, plus(x.tokens, s.tokens), plus(x.cost, s.cost)
 	return list
 }
 

@@ -95,12 +95,12 @@ func (a *account) shift(w windows) {
 		h.day, h.month = a.day.at(t, w.day), a.month.at(t, w.month)
 		for _, one := range []*tally{h.day, h.month} {
 			one.requests++
-			one.heldTokens += h.tokens
-			one.heldCost += h.cost
+			one.tokensHeld.add(h.tokens)
+			one.costHeld.add(h.cost)
 		}
 		h.provider.mu.Lock()
 		h.spent = h.provider.months.at(t, w.month)
-		h.spent.heldCost += h.cost
+		h.spent.costHeld.add(h.cost)
 		h.provider.mu.Unlock()
 		a.holds[id] = h
 	}
@@ -128,7 +128,7 @@ func (d *DB) recount(zone *time.Location) error {
 	return d.file.Update(func(tx *bbolt.Tx) error {
 		add := func(m map[string]sum, name []byte, start int64, s db.Sums) {
 			x := m[string(name)]
-			m[string(name)] = sum{start, x.requests + s.Requests, x.tokens + s.Usage.Tokens(), x.cost + s.Cost}
+			m[string(name)] = sum{start, x.requests + s.Requests, plus(x.tokens, s.Usage.Tokens()), plus(x.cost, s.Cost)}
 		}
 		err := eachRollup(context.Background(), tx, floorDiv(month, secondsPerHour), 1<<40, func(r rawRow, sealed []byte) error {
 			value, err := unseal(bucketRollups, r.key, sealed)

@@ -34,8 +34,10 @@ type fields struct {
 	prompts    int64
 	background bool
 
-	open   int  // index behind the opening brace
-	empty  bool // {}
+	open     int  // index behind the opening brace
+	empty    bool // {}
+	inserted bool // a member was put in front
+	// tokens is the estimate of the input.
 	tokens int64
 }
 
@@ -238,9 +240,12 @@ type edit struct {
 	text string
 }
 
-// setModel replaces the model's name.
+// setModel replaces the model's name, or states one where there is none.
 func (f *fields) setModel(name string) edit {
 	quoted, _ := json.Marshal(name) // a string never fails
+	if f.modelAt.to == 0 {
+		return f.insert(`"model":` + string(quoted))
+	}
 	return edit{f.modelAt, string(quoted)}
 }
 
@@ -273,9 +278,13 @@ func (f *fields) askUsage() edit {
 
 // insert puts a member in front of the others.
 func (f *fields) insert(member string) edit {
-	if !f.empty {
+	switch {
+	case !f.empty:
 		member += ","
+	case f.inserted:
+		member = "," + member
 	}
+	f.inserted = true
 	return edit{span{f.open, f.open}, member}
 }
 

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/netip"
 	"time"
+
+	"tokenhub/auth"
 )
 
 // Call is one request of a caller's. It owns its bytes: nothing in it is a view
@@ -32,6 +34,24 @@ type Call struct {
 	Length int64
 	// Upgrade is set on a request to change to the WebSocket protocol.
 	Upgrade bool
+	// Cancel ends the context that Do was given.
+	Cancel context.CancelCauseFunc
+	// Hurry, if set, is called when the answer has to end although the caller
+	// may not be reading it: bytes must not wait for long any more.
+	Hurry func()
+}
+
+// presented is the secret that the caller presents.
+func (c *Call) presented() (string, error) {
+	var protocols []string
+	if c.Upgrade {
+		protocols = c.Header["Sec-Websocket-Protocol"]
+	}
+	secret, err := auth.Presented(c.Header["Authorization"], c.Header["X-Api-Key"], protocols)
+	if err == nil && auth.QueryHasKey(c.Query) {
+		return "", &auth.Refused{Reason: auth.Malformed}
+	}
+	return secret, err
 }
 
 // newRequestID returns "req_" and 26 characters that nobody can guess.

@@ -1,0 +1,176 @@
+package proxy
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// catalog is what a provider's own GET /models listed.
+type catalog struct {
+	list []listed
+	byID map[string]bool
+}
+
+// listed is one model as a provider lists it; unknown fields are zero.
+type listed struct {
+	ID      string
+	Created int64 // Unix seconds
+	OwnedBy string
+	Window  int64 // context window in tokens
+}
+
+// catalogEvery is how often the lists are read anew, catalogWait how long one
+// reading may take, catalogSoon how soon a miss leads to another reading.
+const (
+	catalogEvery = 5 * time.Minute
+	catalogWait  = 15 * time.Second
+	catalogSoon  = 10 * time.Second
+	catalogBytes = 8 << 20
+)
+
+func (c *catalog) has(name string) bool {
+	// Ollama lists llama3:latest, and its users say llama3.
+	return c.byID[name] || c.byID[name+":latest"]
+}
+
+// refresher reads the lists of the providers in the background, so that no
+// request waits for them.
+type refresher struct {
+	wake chan struct{}
+	last atomic.Int64 // Unix seconds of the newest round
+}
+
+// soon asks for another round, at most one every catalogSoon.
+func (r *refresher) soon(now time.Time) {
+	if last := r.last.Load(); now.Unix()-last < int64(catalogSoon/time.Second) || !r.last.CompareAndSwap(last, now.Unix()) {
+		return
+	}
+	r.poke()
+}
+
+// poke asks for a round at once.
+func (r *refresher) poke() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// refreshCatalogs reads the lists now, every few minutes, and when asked to,
+// until ctx ends.
+func (g *Gateway) refreshCatalogs(ctx context.Context) error {
+	tick := time.NewTicker(catalogEvery)
+	defer tick.Stop()
+	for {
+		g.refresher.last.Store(g.now().Unix())
+		var round sync.WaitGroup
+		for _, p := range g.state.Load().providers {
+			round.Go(func() {
+				limit, cancel := context.WithTimeout(ctx, catalogWait)
+				defer cancel()
+				if _, err := p.refresh(limit); err != nil && ctx.Err() == nil {
+					g.log.Debug().Str("provider", p.Name).Err(err).Msg("its list of models can't be read")
+				}
+			})
+		}
+		round.Wait()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-g.refresher.wake:
+		}
+	}
+}
+
+// refresh reads the provider's list of models and keeps it. After an error the
+// earlier list stays.
+func (p *provider) refresh(ctx context.Context) (*catalog, error) {
+	c := &catalog{byID: map[string]bool{}}
+	for after := ""; ; {
+		page, err := p.listPage(ctx, after)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range page.Data {
+			if m.ID != "" && !c.byID[m.ID] {
+				c.byID[m.ID] = true
+				c.list = append(c.list, m.listed())
+			}
+		}
+		if !page.HasMore || page.LastID == "" || page.LastID == after {
+			break
+		}
+		after = page.LastID
+	}
+	p.catalog.Store(c)
+	return c, nil
+}
+
+// modelPage is one page of a list of models: OpenAI's form, with Anthropic's
+// pages and the fields in which others tell the context window.
+type modelPage struct {
+	Data    []modelEntry `json:"data"`
+	HasMore bool         `json:"has_more"`
+	LastID  string       `json:"last_id"`
+}
+
+type modelEntry struct {
+	ID            string      `json:"id"`
+	Created       json.Number `json:"created"`
+	CreatedAt     string      `json:"created_at"`
+	OwnedBy       string      `json:"owned_by"`
+	ContextWindow int64       `json:"context_window"`
+	ContextLength int64       `json:"context_length"`
+	MaxModelLen   int64       `json:"max_model_len"`
+}
+
+func (m modelEntry) listed() listed {
+	out := listed{ID: m.ID, OwnedBy: m.OwnedBy, Window: max(m.ContextWindow, m.ContextLength, m.MaxModelLen)}
+	if n, err := m.Created.Float64(); err == nil {
+		out.Created = int64(n)
+	}
+	if at, err := time.Parse(time.RFC3339, m.CreatedAt); err == nil {
+		out.Created = at.Unix()
+	}
+	return out
+}
+
+func (p *provider) listPage(ctx context.Context, after string) (*modelPage, error) {
+	call := &Call{Method: "GET", Path: "/v1/models"}
+	headers := http.Header{"Accept": {"application/json"}, "User-Agent": {"TokenHub"}}
+	if p.Auth == "x-api-key" {
+		headers["Anthropic-Version"] = []string{"2023-06-01"}
+		call.Query = "limit=1000"
+		if after != "" {
+			call.Query = setQueryValue(call.Query+"&after_id=", "after_id", after)
+		}
+	}
+	resp, err := p.upstream.RoundTrip(p.request(ctx, call, headers, nil, &payload{none: true}))
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, catalogBytes))
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("GET %s/models answered %d", strings.TrimSuffix(p.BaseURL, "/"), resp.StatusCode)
+	}
+	page := &modelPage{}
+	if err := json.Unmarshal(body, page); err != nil {
+		// Some list a bare array.
+		if json.Unmarshal(body, &page.Data) != nil {
+			return nil, fmt.Errorf("GET %s/models: %w", strings.TrimSuffix(p.BaseURL, "/"), err)
+		}
+	}
+	return page, nil
+}

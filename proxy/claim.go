@@ -1,0 +1,157 @@
+package proxy
+
+import (
+	"time"
+
+	"tokenhub/db"
+)
+
+// openOutput is what is reserved for the output of a request that states no
+// bound, in tokens, or the room left if that is smaller.
+const openOutput = 4096
+
+// demand is the worst case of a request, in tokens, before a provider and its
+// price are known.
+type demand struct {
+	input, output int64
+	open          bool // the request states no output bound
+	// bound is the output bound to splice in, 0 = none.
+	bound int64
+	// besides is what else than tokens is charged.
+	besides amounts
+}
+
+// demandOf works out what a call may use at most.
+func demandOf(key *db.Key, call *Call, r *route, body *payload) (demand, *Error) {
+	e := call.endpoint()
+	if !e.isMetered() || call.Method != "POST" {
+		return demand{}, nil
+	}
+	if body.fields != nil && body.fields.background && (key.Limits.Tokens() || key.Limits.USD()) {
+		return demand{}, failf("endpoint_not_metered", "The usage of a background response can't be counted. Send it without \"background\" with this API key.")
+	}
+	d := demand{input: estimateInput(body), besides: amounts{calls: 1}}
+	if e == images {
+		d.besides.images = 1
+		if body.fields != nil {
+			d.besides.images = body.fields.n
+		}
+	}
+	if r.window > 0 {
+		d.input = min(d.input, r.window)
+	}
+	if !e.hasOutput() {
+		return d, nil
+	}
+	if body.fields == nil {
+		d.output, d.open = openOutput, true
+		return d, nil
+	}
+	most := key.Limits.MaxTokensPerRequest
+	d.output = body.fields.bound()
+	switch {
+	case d.output > 0:
+		if most > 0 && d.output > most {
+			return d, failf("max_tokens_exceeded", "The request asks for up to %d output tokens; this API key allows %d per request. Ask for less.", d.output, most)
+		}
+	case most > 0 && e.boundField("") != "":
+		choices := body.fields.choices()
+		d.bound = most / choices
+		if d.bound < 1 {
+			return d, failf("max_tokens_exceeded", "The request asks for %d answers; this API key allows %d output tokens per request. Ask for fewer answers.", choices, most)
+		}
+		d.output = d.bound * choices
+	default:
+		d.output, d.open = openOutput, true
+	}
+	return d, nil
+}
+
+// hasOutput reports whether the endpoint's answers hold tokens of a model.
+func (e endpoint) hasOutput() bool {
+	switch e {
+	case embeddings, moderations, rerank:
+		return false
+	}
+	return e.isMetered()
+}
+
+// boundField is the field by which a request bounds its output; chat is the
+// provider's name of it for chat completions. Empty = there is none.
+func (e endpoint) boundField(chat string) string {
+	switch e {
+	case chatCompletions:
+		if chat == "" {
+			return "max_tokens"
+		}
+		return chat
+	case completions, messages:
+		return "max_tokens"
+	case responses:
+		return "max_output_tokens"
+	}
+	return ""
+}
+
+// estimateInput is the estimate of a body's input tokens.
+func estimateInput(body *payload) int64 {
+	switch {
+	case body.fields != nil:
+		return body.fields.tokens
+	case body.stream == nil:
+		return (int64(len(body.bytes)) + 2) / 3
+	case body.length > 0:
+		return (body.length + 2) / 3
+	}
+	return 0
+}
+
+// claim is the demand at a target: with its price and its provider's cap.
+func (s *state) claim(key *db.Key, d demand, t target, now time.Time) (db.Claim, *Error) {
+	c := db.Claim{KeyID: key.ID, Time: now, Input: d.input, Output: d.output, OpenOutput: d.open,
+		Provider: t.provider.Name, ProviderLimit: t.provider.MonthlyUSD}
+	if window := contextWindow(t.served); window > 0 {
+		c.Input = min(c.Input, window)
+	}
+	price, ok := s.prices.lookup(t.provider.Name, t.served)
+	if !ok {
+		if key.Limits.USD() && t.served != "" {
+			return c, failf("model_not_priced", "The model %q has no price, so an API key with a USD limit may not call it. The operator adds a price under [[prices]].", t.served)
+		}
+		return c, nil
+	}
+	c.InputCost, c.OutputPrice, c.FixedCost = price.inputCost(c.Input), price.outputPrice(), price.fixed(d.besides)
+	return c, nil
+}
+
+// edits are the changes to the body for a target: at most the model, the output
+// bound and the wish for usage.
+func (f *flight) edits(t target) []edit {
+	fields := f.body.fields
+	if fields == nil {
+		return nil
+	}
+	var list []edit
+	copied := *fields // insert keeps count per attempt
+	if t.served != f.route.model && t.served != "" {
+		list = append(list, copied.setModel(t.served))
+	}
+	e := f.call.endpoint()
+	if f.demand.bound > 0 {
+		list = append(list, copied.setOutput(e.boundField(t.provider.OutputField), f.demand.bound))
+	}
+	if f.asksUsage(t) {
+		list = append(list, copied.askUsage())
+	}
+	return list
+}
+
+// asksUsage reports whether usage is asked for on the caller's behalf.
+func (f *flight) asksUsage(t target) bool {
+	fields := f.body.fields
+	if fields == nil || !fields.stream || fields.usage || !t.provider.AskUsage {
+		return false
+	}
+	e := f.call.endpoint()
+	return e == chatCompletions || e == completions
+}

@@ -1,0 +1,306 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"tokenhub/auth"
+	"tokenhub/config"
+	"tokenhub/db"
+)
+
+// Verifier tells whose key a presented text is; see [auth.Verifier].
+type Verifier interface {
+	Verify(ctx context.Context, text string, from netip.Addr) (*db.Key, error)
+}
+
+// Store is what the gateway needs of the engine: live keys, the ledger, and to
+// be told of changed keys.
+type Store interface {
+	Key(ctx context.Context, id string) (*db.Key, error)
+	TouchKey(id string, t time.Time)
+	WatchKeys(fn func(*db.Key)) (stop func())
+	db.Ledger
+}
+
+// Options are what a [Gateway] is made of.
+type Options struct {
+	Config   *config.Config
+	Verifier Verifier
+	Store    Store
+	// Log takes one line per request, at the end of it.
+	Log zerolog.Logger
+	// Now is the clock; nil = time.Now.
+	Now func() time.Time
+}
+
+// Gateway serves the calls to /v1: see [Gateway.Do].
+type Gateway struct {
+	verifier Verifier
+	store    Store
+	log      zerolog.Logger
+	now      func() time.Time
+	state    atomic.Pointer[state]
+	running  running
+	// refresher keeps the providers' lists of models fresh.
+	refresher refresher
+	// closed refuses new calls: the server is stopping.
+	closed atomic.Bool
+}
+
+// New returns a gateway for a configuration. It contacts nobody; the error is
+// one of the configuration (a CA file that can't be read, say).
+func New(o Options) (*Gateway, error) {
+	g := &Gateway{verifier: o.Verifier, store: o.Store, log: o.Log, now: o.Now,
+		refresher: refresher{wake: make(chan struct{}, 1)}}
+	if g.now == nil {
+		g.now = time.Now
+	}
+	st, err := newState(o.Config, nil)
+	if err != nil {
+		return nil, err
+	}
+	g.state.Store(st)
+	return g, nil
+}
+
+// SetConfig takes on another configuration in one step. Calls that are running
+// go on under the one they began with; after an error the old one stays.
+func (g *Gateway) SetConfig(c *config.Config) error {
+	old := g.state.Load()
+	st, err := newState(c, old)
+	if err != nil {
+		return err
+	}
+	g.state.Store(st)
+	for _, p := range old.providers {
+		if st.byName[p.Name] != p {
+			p.close()
+		}
+	}
+	g.refresher.poke()
+	return nil
+}
+
+// Run does what the gateway does beside serving: it ends the running answers of
+// keys that are revoked, and reads the providers' lists of models. It returns
+// when ctx ends.
+func (g *Gateway) Run(ctx context.Context) error {
+	stop := g.store.WatchKeys(g.running.keyChanged)
+	defer stop()
+	return g.refreshCatalogs(ctx)
+}
+
+// Close refuses new calls from here on; running ones go on.
+func (g *Gateway) Close() { g.closed.Store(true) }
+
+// Drain refuses new calls and waits until the running ones have ended, or until
+// ctx ends; then it ends them (a stream by an error event) and waits until all
+// are settled.
+func (g *Gateway) Drain(ctx context.Context) {
+	g.Close()
+	idle := g.running.wait()
+	select {
+	case <-idle:
+		return
+	case <-ctx.Done():
+	}
+	g.running.endAll(errShutdown)
+	<-idle
+}
+
+// Running is the number of calls that are on their way.
+func (g *Gateway) Running() int { return g.running.len() }
+
+// flight is one call on its way through the gateway.
+type flight struct {
+	g      *Gateway
+	st     *state
+	call   *Call
+	key    *db.Key
+	route  *route
+	body   *payload
+	demand demand
+	// res is what is reserved; held until it is settled or released.
+	res  db.Reservation
+	held bool
+	// failed are the attempts that did not become the answer.
+	failed []*attempt
+}
+
+// Do serves one call: who is it, what may it, where to, what does it hold; then
+// the request goes out, and its answer comes back as a Body that the meter
+// reads along with. The answer is the provider's, or TokenHub's own (the list
+// of models, the key). The error is an [*Error] to be rendered, or the cause
+// for which ctx ended when there is nobody left to answer.
+//
+// ctx must be the one that call.Cancel ends. Whoever holds the answer's Body
+// owns the reservation: its completing bytes or its Close settle it, whichever
+// comes first, exactly once.
+func (g *Gateway) Do(ctx context.Context, call *Call) (*http.Response, error) {
+	if g.closed.Load() {
+		return nil, &Error{Code: "shutting_down", RetryAfter: retrySoon, Message: "The server is stopping. Try again in a moment."}
+	}
+	key, err := g.verify(ctx, call)
+	if err != nil {
+		return nil, err
+	}
+	f := &flight{g: g, st: g.state.Load(), call: call, key: key}
+	g.running.add(f)
+	resp, err := f.do(ctx)
+	if err != nil {
+		f.finish()
+		return nil, f.explain(ctx, err)
+	}
+	resp.Header["X-Inferoute-Request-Id"] = []string{call.ID}
+	return resp, nil
+}
+
+// verify is hop 2: the key whose secret was presented, or why there is none.
+func (g *Gateway) verify(ctx context.Context, call *Call) (*db.Key, error) {
+	secret, err := call.presented()
+	if err != nil {
+		return nil, errKey(err)
+	}
+	key, err := g.verifier.Verify(ctx, secret, call.From)
+	if err == nil {
+		return key, nil
+	}
+	var refused *auth.Refused
+	var many *auth.TooMany
+	var busy *auth.Busy
+	switch {
+	case errors.As(err, &refused):
+		return nil, errKey(err)
+	case errors.As(err, &many):
+		return nil, &Error{Code: "too_many_failures", RetryAfter: many.RetryAfter, Err: err,
+			Message: "Too many wrong API keys came from here, or for this key. Wait, and check the key that is configured."}
+	case errors.As(err, &busy):
+		return nil, &Error{Code: "server_busy", RetryAfter: busy.RetryAfter, Err: err,
+			Message: "The server is checking as many new API keys as it can. Try again in a moment."}
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	}
+	return nil, &Error{Code: "storage_unavailable", RetryAfter: retrySoon, Err: err,
+		Message: "The server can't read its store at the moment. Try again soon."}
+}
+
+// precheck decides what can be decided about a call by its headers alone, before
+// its body is asked for.
+func (g *Gateway) precheck(ctx context.Context, call *Call) error {
+	key, err := g.verify(ctx, call)
+	if err != nil {
+		return err
+	}
+	if err := checkPath(call.Path); err != nil {
+		return err
+	}
+	if err := admit(key, call); err != nil {
+		return err
+	}
+	if b := g.state.Load().bodies; call.Length > b.most {
+		return b.tooLarge()
+	}
+	return nil
+}
+
+// do is hops 3 to 6.
+func (f *flight) do(ctx context.Context) (*http.Response, error) {
+	// The key may have been revoked between its check and the moment from which
+	// a revocation ends this call.
+	live, err := f.g.store.Key(ctx, f.key.ID)
+	if err != nil || !live.RevokedAt.IsZero() {
+		return nil, errKey(errRevoked)
+	}
+	f.g.store.TouchKey(f.key.ID, f.call.Start)
+	if err := checkPath(f.call.Path); err != nil {
+		return nil, err
+	}
+	if err := admit(f.key, f.call); err != nil {
+		return nil, err
+	}
+	if f.call.Method == "GET" || f.call.Method == "HEAD" {
+		switch f.call.endpoint() {
+		case models:
+			return f.models()
+		case ownKey:
+			return f.ownKey(ctx)
+		}
+	}
+	if f.body, err = f.st.bodies.read(ctx, f.call); err != nil {
+		return nil, err
+	}
+	var refusal *Error
+	if f.route, refusal = f.st.route(f.key, f.call, f.body); refusal != nil {
+		if refusal.Code == "model_not_found" {
+			f.g.refresher.soon(f.g.now())
+		}
+		return nil, refusal
+	}
+	if f.demand, refusal = demandOf(f.key, f.call, f.route, f.body); refusal != nil {
+		return nil, refusal
+	}
+	return f.forward(ctx)
+}
+
+// explain turns what went wrong into what the caller is told, with where the
+// key stands in the minute.
+func (f *flight) explain(ctx context.Context, err error) error {
+	var e *Error
+	if !errors.As(err, &e) {
+		switch cause := causeOf(ctx); {
+		case errors.Is(cause, errRevoked):
+			e = errKey(errRevoked)
+		case errors.Is(cause, errShutdown):
+			e = &Error{Code: "shutting_down", RetryAfter: retrySoon, Message: "The server is stopping. Try again in a moment."}
+		case cause != nil:
+			return cause
+		default:
+			e = &Error{Code: "internal_error", Err: err, Message: "Something went wrong in the gateway. Its log says more under this request ID."}
+		}
+	}
+	if (f.key.Limits.RequestsPerMinute > 0 || f.key.Limits.TokensPerMinute > 0) && e.Minute == (db.MinuteState{}) && e.Status() != 401 {
+		shown := *e
+		shown.Minute = f.minute()
+		e = &shown
+	}
+	return e
+}
+
+// minute is where the key stands in the minute.
+func (f *flight) minute() db.MinuteState {
+	if f.res.Minute != (db.MinuteState{}) {
+		return f.res.Minute
+	}
+	use, err := f.g.store.KeyUsage(context.Background(), f.key.ID, f.g.now())
+	if err != nil {
+		return db.MinuteState{}
+	}
+	return minuteOf(f.key.Limits, use)
+}
+
+// end ends the call from outside: see [running].
+func (f *flight) end(cause error) {
+	f.call.Cancel(cause)
+	if f.call.Hurry != nil {
+		f.call.Hurry()
+	}
+}
+
+// finish gives back all that the call still holds and takes it off the list.
+func (f *flight) finish() {
+	if f.held {
+		f.held = false
+		f.g.store.Release(context.Background(), f.res)
+	}
+	if f.body != nil {
+		f.body.free()
+	}
+	f.g.running.remove(f)
+}

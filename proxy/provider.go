@@ -1,0 +1,161 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"tokenhub/config"
+)
+
+// provider is one configured endpoint with its connections.
+type provider struct {
+	config.Provider
+	scheme, host, path string // of BaseURL; path without a trailing slash
+	// upstream is the way there. All that the gateway needs of it is RoundTrip:
+	// one request, no redirects, no retries of anything that may have been read.
+	upstream http.RoundTripper
+	// catalog is what the provider's own GET /models listed, nil before the first time.
+	catalog atomic.Pointer[catalog]
+}
+
+// newProvider prepares the connections to a provider; it opens none.
+func newProvider(c config.Provider) (*provider, error) {
+	base, err := url.Parse(c.BaseURL)
+	if err != nil {
+		return nil, fmt.Errorf("provider %s: base_url: %w", c.Name, err)
+	}
+	transport, err := newTransport(c)
+	if err != nil {
+		return nil, fmt.Errorf("provider %s: %w", c.Name, err)
+	}
+	return &provider{Provider: c, scheme: base.Scheme, host: base.Host, path: base.EscapedPath(), upstream: transport}, nil
+}
+
+func newTransport(c config.Provider) (*http.Transport, error) {
+	t := &http.Transport{
+		Proxy:       http.ProxyFromEnvironment,
+		DialContext: (&net.Dialer{Timeout: c.Timeouts.Connect, KeepAlive: 15 * time.Second}).DialContext,
+		// Any of our own settings would otherwise switch HTTP/2 off.
+		ForceAttemptHTTP2: true,
+		// Without pings a dead pooled connection hangs for minutes.
+		HTTP2:               &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
+		TLSHandshakeTimeout: c.Timeouts.Connect,
+		// Else answers would be decoded on the way.
+		DisableCompression:     true,
+		MaxIdleConns:           0,
+		MaxIdleConnsPerHost:    256,
+		IdleConnTimeout:        90 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+		WriteBufferSize:        16 << 10,
+		ReadBufferSize:         16 << 10,
+	}
+	if c.CA != "" {
+		pem, err := os.ReadFile(c.CA)
+		if err != nil {
+			return nil, fmt.Errorf("ca: %w", err)
+		}
+		pool, err := x509.SystemCertPool()
+		if err != nil {
+			pool = x509.NewCertPool()
+		}
+		if !pool.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("ca: no certificate in %s", c.CA)
+		}
+		t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	}
+	return t, nil
+}
+
+// close ends the idle connections; running answers keep theirs.
+func (p *provider) close() {
+	if t, ok := p.upstream.(*http.Transport); ok {
+		t.CloseIdleConnections()
+	}
+}
+
+// url is where a call goes: what follows /v1 is appended to the base URL, byte
+// for byte.
+func (p *provider) url(call *Call) *url.URL {
+	raw := p.path + call.Path[len("/v1"):]
+	u := &url.URL{Scheme: p.scheme, Host: p.host, RawQuery: call.Query, ForceQuery: call.BareQuery}
+	if plain, err := url.PathUnescape(raw); err == nil {
+		u.Path, u.RawPath = plain, raw
+		if u.EscapedPath() == raw {
+			return u
+		}
+	}
+	// A spelling that net/url would change goes out as it is.
+	u.Path, u.RawPath, u.Opaque = "", "", raw
+	return u
+}
+
+// authorize adds the provider's credential and configured headers.
+func (p *provider) authorize(h http.Header) {
+	for name, value := range p.Headers {
+		h[http.CanonicalHeaderKey(name)] = []string{value.Reveal()}
+	}
+	switch p.Auth {
+	case "bearer":
+		h["Authorization"] = []string{"Bearer " + p.APIKey.Reveal()}
+	case "x-api-key":
+		h["X-Api-Key"] = []string{p.APIKey.Reveal()}
+	case "api-key":
+		h["Api-Key"] = []string{p.APIKey.Reveal()}
+	}
+}
+
+// request makes the request for one attempt. headers are the caller's, already
+// stripped; they are not changed.
+func (p *provider) request(ctx context.Context, call *Call, headers http.Header, pieces [][]byte, body *payload) *http.Request {
+	h := make(http.Header, len(headers)+len(p.Headers)+2)
+	for name, values := range headers {
+		h[name] = values
+	}
+	p.authorize(h)
+	r := &http.Request{Method: call.Method, URL: p.url(call), Host: p.host, Header: h,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+	switch {
+	case body.none:
+	case body.stream != nil:
+		r.Body, r.ContentLength = io.NopCloser(body.stream), body.length
+	default:
+		length := int64(0)
+		for _, piece := range pieces {
+			length += int64(len(piece))
+		}
+		r.ContentLength = length
+		if length == 0 {
+			// Said explicitly by the caller, so said explicitly again.
+			r.TransferEncoding = []string{"identity"}
+			break
+		}
+		r.Body = readPieces(pieces)
+		r.GetBody = func() (io.ReadCloser, error) { return readPieces(pieces), nil }
+	}
+	return r.WithContext(ctx)
+}
+
+// readPieces reads the pieces one after the other.
+func readPieces(pieces [][]byte) io.ReadCloser {
+	bufs := make(net.Buffers, len(pieces))
+	copy(bufs, pieces)
+	return io.NopCloser(&bufs)
+}
+
+// connected returns a context under which RoundTrip notes in got that there
+// was a connection: before that nothing can have been sent.
+func connected(ctx context.Context, got *atomic.Bool) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { got.Store(true) },
+	})
+}

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"tokenhub/auth"
+	"tokenhub/cli"
+	"tokenhub/config"
+	"tokenhub/db"
+	"tokenhub/db/bolt"
+	"tokenhub/proxy"
+	"tokenhub/ui"
+)
+
+// server is the running program: the parts of the bill of materials.
+type server struct {
+	log     zerolog.Logger
+	live    *config.Live
+	demo    *demoProvider // nil without --demo
+	current atomic.Pointer[config.Config]
+	store   *bolt.DB
+	gateway *proxy.Gateway
+	admin   *ui.Admin
+	// stopping makes readyz say no.
+	stopping atomic.Bool
+}
+
+// serve runs the gateway and the admin side until ctx ends.
+func (p *program) serve(ctx context.Context, o cli.ServeOptions) (err error) {
+	s := &server{log: newLog(o.Config.Log, p.stderr)}
+	s.live = config.NewLive(o.Source, o.Config)
+	if o.Demo {
+		if s.demo, err = startDemo(o.Config); err != nil {
+			return err
+		}
+		defer s.demo.stop()
+	}
+	cfg := s.effective(o.Config)
+	s.current.Store(cfg)
+
+	// The store comes first: whoever holds its lock is the server of this folder.
+	s.store, err = openStore(ctx, cfg, s.log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.store.Close()) }()
+	if err := p.firstPassword(ctx, s.store); err != nil {
+		return err
+	}
+	verifier := auth.New(auth.Options{Keys: s.store, Tokens: s.store})
+	s.gateway, err = proxy.New(proxy.Options{Config: cfg, Verifier: verifier, Store: s.store, Log: s.log})
+	if err != nil {
+		return err
+	}
+	s.admin = ui.New(ui.Options{Store: s.store, Tokens: verifier, Config: s.current.Load, Reload: s.reload,
+		Ready: s.ready, Version: version, Log: s.log})
+
+	doors, err := s.open(cfg)
+	if err != nil {
+		return err
+	}
+	defer doors.close()
+	if s.demo != nil {
+		if err := s.demo.printKey(ctx, p.stdout, s.store, cfg); err != nil {
+			return err
+		}
+	}
+	return s.run(ctx, cfg, doors)
+}
+
+// run lets everything work until ctx ends or a part fails, and then stops in
+// the order in which nothing is lost.
+func (s *server) run(ctx context.Context, cfg *config.Config, doors *doors) error {
+	// Work goes on while the doors close: it has a context of its own.
+	work, stopWork := context.WithCancel(context.Background())
+	defer stopWork()
+	group, work := errgroup.WithContext(work)
+	group.Go(func() error { return s.store.Run(work) })
+	group.Go(func() error { return s.gateway.Run(work) })
+	group.Go(func() error { return s.reloadOnSignal(work) })
+	doors.serve(group)
+	s.log.Info().Str("listen", doors.url).Str("data", cfg.DataDir).Str("version", version).Int("providers", len(cfg.Providers)).Msg("TokenHub is ready")
+
+	select {
+	case <-ctx.Done():
+	case <-work.Done(): // a part failed
+	}
+	s.log.Info().Dur("drain", cfg.Drain).Msg("stopping: running answers may finish; a second signal ends them at once")
+	s.stopping.Store(true)
+	s.gateway.Close()
+	closed := make(chan struct{})
+	go func() { defer close(closed); doors.shutdown() }()
+	drain, cancel := context.WithTimeout(context.Background(), s.current.Load().Drain)
+	s.gateway.Drain(drain)
+	cancel()
+	// All answers are settled. Their last bytes are on their way; connections
+	// that never sent a request are not waited for.
+	select {
+	case <-closed:
+	case <-time.After(time.Second):
+	}
+	stopWork()
+	return group.Wait()
+}
+
+// effective is the configuration with what the command line adds to it.
+func (s *server) effective(c *config.Config) *config.Config {
+	if s.demo == nil {
+		return c
+	}
+	return s.demo.addTo(c)
+}
+
+// reload reads the configuration again and puts it in force, or says why not.
+func (s *server) reload(context.Context) (changes []string, err error) {
+	restart, err := s.live.Reload()
+	if err != nil {
+		s.log.Error().Err(err).Msg("reload: the new configuration is wrong, the old one stays")
+		return nil, err
+	}
+	cfg := s.effective(s.live.Get())
+	if err := s.gateway.SetConfig(cfg); err != nil {
+		s.log.Error().Err(err).Msg("reload: the new configuration is wrong, the old one stays")
+		return nil, err
+	}
+	s.current.Store(cfg)
+	s.store.SetRetention(cfg.Usage.KeepRequests, cfg.Usage.KeepRollups, cfg.Usage.KeepAudit)
+	setLevel(cfg.Log.Level)
+	s.log.Info().Strs("after_restart", restart).Msg("the configuration was read again")
+	for _, name := range restart {
+		changes = append(changes, name+" takes effect after a restart")
+	}
+	return changes, nil
+}
+
+// reloadOnSignal reloads at each SIGHUP until ctx ends.
+func (s *server) reloadOnSignal(ctx context.Context) error {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hangups:
+			_, _ = s.reload(ctx) // it says itself what went wrong
+		}
+	}
+}
+
+// ready tells whether the program can serve.
+func (s *server) ready(ctx context.Context) error {
+	if s.stopping.Load() {
+		return errors.New("the server is stopping")
+	}
+	return s.store.Ready(ctx)
+}
+
+// openStore opens the data folder of a configuration.
+func openStore(ctx context.Context, cfg *config.Config, log zerolog.Logger) (*bolt.DB, error) {
+	return bolt.Open(ctx, bolt.Options{Dir: cfg.DataDir, Zone: cfg.Timezone, Version: version,
+		KeepRequests: cfg.Usage.KeepRequests, KeepRollups: cfg.Usage.KeepRollups, KeepAudit: cfg.Usage.KeepAudit,
+		OnProblem: func(err error) { log.Error().Err(err).Msg("store") }})
+}
+
+// publicApp is what listens on cfg.Listen.
+func (s *server) publicApp(cfg *config.Config) (*fiber.App, error) {
+	app, err := s.gateway.Server()
+	if err != nil {
+		return nil, err
+	}
+	s.mountHealth(app)
+	if cfg.AdminListen == "" {
+		s.mountAdmin(app)
+	}
+	app.Use(proxy.NotFound)
+	return app, nil
+}
+
+// adminApp is what listens on cfg.AdminListen or on the socket, where everyone
+// who can open it is believed.
+func (s *server) adminApp(trust ui.Trust) *fiber.App {
+	app := fiber.New(fiber.Config{AppName: "TokenHub", DisableStartupMessage: true, CaseSensitive: true, StrictRouting: true,
+		StreamRequestBody: true, DisablePreParseMultipartForm: true, ReadTimeout: 15 * time.Second, IdleTimeout: 75 * time.Second,
+		ReadBufferSize: 16 << 10, BodyLimit: 8 << 10, ErrorHandler: ui.ErrorHandler})
+	app.Server().SecureErrorLogMessage = true
+	s.mountHealth(app)
+	if trust == ui.Network {
+		s.mountAdmin(app)
+	} else {
+		s.admin.API(trust)(app)
+	}
+	app.Use(func(c *fiber.Ctx) error { return fiber.ErrNotFound })
+	return app
+}
+
+func (s *server) mountHealth(app *fiber.App) {
+	app.Get("/healthz", s.admin.Healthz)
+	app.Get("/readyz", s.admin.Readyz)
+}
+
+func (s *server) mountAdmin(app *fiber.App) {
+	app.Get("/metrics", s.admin.Metrics(ui.Network))
+	s.admin.API(ui.Network)(app)
+}
+
+// firstPassword sets the admin password from the environment while none is set.
+func (p *program) firstPassword(ctx context.Context, store *bolt.DB) error {
+	password := p.getenv("TOKENHUB_ADMIN_PASSWORD")
+	if file := p.getenv("TOKENHUB_ADMIN_PASSWORD_FILE"); file != "" {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return fmt.Errorf("TOKENHUB_ADMIN_PASSWORD_FILE: %w", err)
+		}
+		password = strings.TrimRight(string(text), "\r\n")
+	}
+	if password == "" {
+		return nil
+	}
+	admin := auth.NewPassword(store, time.Now)
+	if there, err := admin.Exists(ctx); err != nil || there {
+		return err
+	}
+	set := admin.Set
+	if strings.HasPrefix(password, "$argon2id$") {
+		set = admin.SetHash
+	}
+	audit := db.Audit{Time: time.Now(), Actor: "cli", From: "environment", Action: "admin.password"}
+	if err := set(ctx, password, audit); err != nil {
+		return fmt.Errorf("TOKENHUB_ADMIN_PASSWORD: %w", err)
+	}
+	return nil
+}

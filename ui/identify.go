@@ -34,6 +34,10 @@ func (a *Admin) identify(ctx context.Context, c *fiber.Ctx, trust Trust) (caller
 	from := a.callerAddr(c)
 	token, err := a.tokens.VerifyToken(ctx, text, from)
 	if err != nil {
+		var refused *auth.Refused
+		if errors.As(err, &refused) { // the caller is not told why, the log is
+			a.log.Warn().Str("token", auth.Prefix(text)).Str("reason", string(refused.Reason)).Stringer("from", from).Msg("admin token refused")
+		}
 		return caller{}, err
 	}
 	a.store.TouchToken(token.ID, a.now())

@@ -15,6 +15,7 @@ import (
 func newLog(c config.Log, w io.Writer) zerolog.Logger {
 	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00"
 	zerolog.DurationFieldUnit = time.Millisecond
+	zerolog.DurationFieldInteger = true
 	file, ok := w.(*os.File)
 	if c.Format == "console" || c.Format == "auto" && ok && term.IsTerminal(int(file.Fd())) {
 		w = zerolog.ConsoleWriter{Out: w, TimeFormat: "15:04:05.000"}

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"tokenhub/db"
 )
@@ -395,19 +394,4 @@ func FuzzFrames(f *testing.F) {
 			t.Errorf("dealt with %d bytes, told of %d, of %d", n, covered, len(b))
 		}
 	})
-}
-
-func BenchmarkJournalAppend(b *testing.B) {
-	d, err := Open(b.Context(), Options{Dir: filepath.Join(b.TempDir(), "data")})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer d.Close()
-	rec := record("req_0123456789abcdef", "aaaaaaaaaa", time.Now(), 1000, 500, 30)
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := d.journal.append(&entry{rec: *rec}); err != nil {
-			b.Fatal(err)
-		}
-	}
 }

@@ -1,11 +1,10 @@
 package bolt
 
+import "tokenhub/db"
+
 // maxNames is how many model names get rows of their own. Callers choose the
 // names, so there has to be an end.
 const maxNames = 10_000
-
-// otherName is where names count that no provider has answered yet.
-const otherName = "other"
 
 // nameSet holds the model names that a provider answered with 2xx.
 type nameSet map[string]struct{}
@@ -29,7 +28,7 @@ func (s nameSet) add(name string) {
 
 // rolledNames returns the names under which e counts in the roll-ups.
 func (e *entry) rolledNames() (model, served string) {
-	model, served = otherName, otherName
+	model, served = db.OtherModel, db.OtherModel
 	if e.ownModel {
 		model = e.rec.Model
 	}

@@ -149,9 +149,5 @@ func (f *flight) edits(t target) []edit {
 // asksUsage reports whether usage is asked for on the caller's behalf.
 func (f *flight) asksUsage(t target) bool {
 	fields := f.body.fields
-	if fields == nil || !fields.stream || fields.usage || !t.provider.AskUsage {
-		return false
-	}
-	e := f.call.endpoint()
-	return e == chatCompletions || e == completions
+	return fields != nil && fields.stream && !fields.usage && t.provider.AskUsage && f.call.endpoint() == chatCompletions
 }

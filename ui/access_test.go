@@ -179,8 +179,9 @@ func TestBodies(t *testing.T) {
 	}
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
-	z.Write([]byte(`{"name":"x"}`))
-	z.Close()
+	if _, err := z.Write([]byte(`{"name":"x"}`)); err != nil || z.Close() != nil {
+		t.Fatal("can't compress")
+	}
 	w.refused(415, "unsupported_encoding", "POST", "/api/keys", packed.String(), "Content-Encoding", "gzip")
 	w.want(201, "POST", "/api/keys", `{"name":"x"}`, "Content-Type", "application/x-www-form-urlencoded")
 	deep := `{"name":"x","limits":` + strings.Repeat(`[`, 20000) + strings.Repeat(`]`, 20000) + `}`
@@ -301,7 +302,9 @@ func TestErrorHandlerNeverQuotesTheRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	b.ReadFrom(resp.Body)
+	if _, err := b.ReadFrom(resp.Body); err != nil {
+		t.Fatal(err)
+	}
 	if resp.StatusCode < 400 || strings.Contains(b.String(), "secret") || !strings.Contains(b.String(), `"error"`) {
 		t.Errorf("got %d %s", resp.StatusCode, b.String())
 	}

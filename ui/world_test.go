@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -54,7 +55,7 @@ func newWorld(t *testing.T, change ...func(*Options)) *world {
 	o := Options{
 		Store: w.store, Tokens: w.tokens, Config: func() *config.Config { return w.config },
 		Reload:  func(context.Context) ([]string, error) { return []string{"providers: added ollama"}, nil },
-		Gateway: w.gateway, Metrics: func(to io.Writer) { io.WriteString(to, "tokenhub_up 1\n") },
+		Gateway: w.gateway, Metrics: func(to io.Writer) { fmt.Fprintln(to, "tokenhub_up 1") },
 		Version: "1.2.3", Now: w.clock, Log: zerolog.New(&locked{w: w.log}),
 	}
 	for _, c := range change {
@@ -82,7 +83,11 @@ func (w *world) serve(trust Trust) string {
 		w.t.Fatal(err)
 	}
 	go app.Listener(ln)
-	w.t.Cleanup(func() { app.ShutdownWithTimeout(5 * time.Second) })
+	w.t.Cleanup(func() {
+		if err := app.ShutdownWithTimeout(5 * time.Second); err != nil {
+			w.t.Errorf("shut down: %v", err)
+		}
+	})
 	return "http://" + ln.Addr().String()
 }
 

@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
@@ -44,7 +45,7 @@ func flood(ctx context.Context, t *testing.T, wg *sync.WaitGroup, v *Verifier, i
 	return func() map[string]int {
 		mu.Lock()
 		defer mu.Unlock()
-		return count
+		return maps.Clone(count)
 	}
 }
 
@@ -115,15 +116,13 @@ func TestFloods(t *testing.T) {
 				if c.used && h.calls.Load()-base != 25 {
 					t.Errorf("%d computations, want only those of the 25 first uses", h.calls.Load()-base)
 				}
-				if h.most > min(c.lanes, 3) {
-					t.Errorf("%d computations at once, want at most %d", h.most, min(c.lanes, 3))
+				if n := h.atOnce(); n > min(c.lanes, 3) {
+					t.Errorf("%d computations at once, want at most %d", n, min(c.lanes, 3))
 				}
-				if n := len(v.failures.addrs.times); n > watchedMax {
+				if n := watched(v.failures); n > watchedMax {
 					t.Errorf("%d addresses watched, want at most %d", n, watchedMax)
 				}
-				if len(v.lane.queue)+len(v.lane.flights)+len(v.lane.groups) != 0 {
-					t.Errorf("left in the lane: %d, %d, %d", len(v.lane.queue), len(v.lane.flights), len(v.lane.groups))
-				}
+				empty(t, v.lane)
 				t.Logf("at most %d wrong computations a second; the flood got %v", most, kinds())
 			})
 		})
@@ -233,7 +232,7 @@ func TestFullQueue(t *testing.T) {
 			ask(guess(id), 2, context.Canceled.Error())
 		}
 		ask(guess(id), 2, "busy")
-		for len(v.lane.queue) < queueMax-1 {
+		for v.Stats().Waiting < queueMax-1 {
 			text, _ := store.mint(t)
 			ask(text, 2, context.Canceled.Error())
 		}
@@ -249,17 +248,15 @@ func TestFullQueue(t *testing.T) {
 		if s := v.Stats(); s.Waiting != queueMax || s.Busy != 4 {
 			t.Errorf("got %+v, want %d waiting and 4 busy", s, queueMax)
 		}
-		stop2 := func() { stop(); synctest.Wait() }
 		// The one that runs is not cut off by the others' leaving.
 		h.gate <- struct{}{}
 		synctest.Wait()
-		stop2()
+		stop()
+		synctest.Wait()
 		close(h.gate)
 		wg.Wait()
 		synctest.Wait()
-		if n := len(v.lane.queue) + len(v.lane.flights) + len(v.lane.groups); n != 0 {
-			t.Errorf("%d left in the lane", n)
-		}
+		empty(t, v.lane)
 	})
 }
 
@@ -335,4 +332,20 @@ func TestDenialsAreBounded(t *testing.T) {
 	if d.has(nth(0), now) || d.has(denial{nth(3*denialMax - 1).digest, "other"}, now) {
 		t.Error("denied what was never added, or long ago")
 	}
+}
+
+// empty checks that nothing runs or waits in a lane, and nothing is left of it.
+func empty(t *testing.T, l *lane) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.queue)+len(l.flights)+len(l.groups)+l.running != 0 {
+		t.Errorf("left in the lane: %d jobs, %d flights, %d groups, %d running", len(l.queue), len(l.flights), len(l.groups), l.running)
+	}
+}
+
+func watched(f *failures) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return max(len(f.addrs.times), len(f.ids.times))
 }

@@ -3,6 +3,7 @@ package auth
 import (
 	"crypto/subtle"
 	"hash/maphash"
+	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -23,18 +24,24 @@ type proof struct {
 
 // proofs remembers one proof for each hash, by the prefix of the key or token.
 // Reading takes no lock: the shards are replaced as a whole by writers, which
-// are as rare as argon2id is slow. A writer drops from its shard what is no
-// longer live, so that a shard never holds more proofs than there were live
-// hashes in it when it was last written.
+// are as rare as argon2id is slow. Each writer also drops what is no longer live
+// from its shard and from one other in turn, so that there are never more proofs
+// than live hashes and those that died during the last few dozen proofs.
 type proofs struct {
 	seed   maphash.Seed
 	shards [64]shard
+
+	mu   sync.Mutex // held by writers; guards turn
+	turn int
 }
 
 type shard struct {
-	mu  sync.Mutex // held by writers
-	now atomic.Pointer[map[string][]proof]
+	atomic.Pointer[map[string][]proof]
 }
+
+// living tells the live hashes of a prefix; ok is false when they can't be read
+// now, and the proofs stay.
+type living func(prefix string) (secrets []db.Secret, ok bool)
 
 func (p *proofs) shard(prefix string) *shard {
 	return &p.shards[maphash.String(p.seed, prefix)%uint64(len(p.shards))]
@@ -42,7 +49,7 @@ func (p *proofs) shard(prefix string) *shard {
 
 // of returns the proofs of one prefix; they are not the caller's to change.
 func (p *proofs) of(prefix string) []proof {
-	m := p.shard(prefix).now.Load()
+	m := p.shard(prefix).Load()
 	if m == nil {
 		return nil
 	}
@@ -59,42 +66,51 @@ func (p *proofs) match(prefix string, d *digest) (phc string) {
 	return ""
 }
 
-// put stores a proof, if its hash is among the live ones of prefix. live tells
-// them; ok is false when they can't be read now, and the proofs stay.
-func (p *proofs) put(prefix string, add proof, live func(prefix string) (secrets []db.Secret, ok bool)) {
+// put stores a proof, if its hash is live.
+func (p *proofs) put(prefix string, add proof, live living) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	s := p.shard(prefix)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.sweep(live)
+	if secrets, ok := live(prefix); ok && has(secrets, add.phc) {
+		next := maps.Clone(*s.Load())
+		next[prefix] = append(without(next[prefix], add.phc), add)
+		s.Store(&next)
+	}
+	p.turn = (p.turn + 1) % len(p.shards)
+	p.shards[p.turn].sweep(live)
+}
+
+// sweep drops the proofs that are not live.
+func (s *shard) sweep(live living) {
 	next := map[string][]proof{}
-	keep := func(prefix string, list []proof) {
-		secrets, ok := live(prefix)
-		for _, known := range list {
-			if !ok || has(secrets, known.phc) {
-				next[prefix] = append(next[prefix], known)
+	if old := s.Load(); old != nil {
+		for prefix, list := range *old {
+			secrets, ok := live(prefix)
+			for _, known := range list {
+				if !ok || has(secrets, known.phc) {
+					next[prefix] = append(next[prefix], known)
+				}
 			}
 		}
 	}
-	if old := s.now.Load(); old != nil {
-		for other, list := range *old {
-			if other != prefix {
-				keep(other, list)
-			}
+	s.Store(&next)
+}
+
+// without copies a list without the proof of one hash.
+func without(list []proof, phc string) (rest []proof) {
+	for _, known := range list {
+		if known.phc != phc {
+			rest = append(rest, known)
 		}
 	}
-	list := []proof{add}
-	for _, known := range p.of(prefix) {
-		if known.phc != add.phc {
-			list = append(list, known)
-		}
-	}
-	keep(prefix, list)
-	s.now.Store(&next)
+	return rest
 }
 
 // count returns the number of proofs.
 func (p *proofs) count() (n int) {
 	for i := range p.shards {
-		if m := p.shards[i].now.Load(); m != nil {
+		if m := p.shards[i].Load(); m != nil {
 			for _, list := range *m {
 				n += len(list)
 			}

@@ -168,3 +168,10 @@ var guesses atomic.Int64
 func addr(n int) netip.Addr {
 	return netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n), 15: 1})
 }
+
+// atOnce returns the most computations that ran at the same time.
+func (h *hasher) atOnce() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.most
+}

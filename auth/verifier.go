@@ -107,15 +107,16 @@ func (v *Verifier) Verify(ctx context.Context, text string, from netip.Addr) (*d
 	if err != nil {
 		return nil, v.count(err)
 	}
-	k, err := v.key(ctx, id)
+	now := v.now()
+	k, err := v.key(ctx, id, now)
 	if err != nil {
 		return nil, v.count(err)
 	}
-	if phc != "" && live(k.Secrets, phc, v.now()) {
+	if phc != "" && live(k.Secrets, phc, now) {
 		return k, nil
 	}
 	phc, err = v.prove(ctx, text, d, from, func(ctx context.Context) ([]db.Secret, error) {
-		k, err := v.key(ctx, id)
+		k, err := v.key(ctx, id, v.now())
 		if err != nil {
 			return nil, err
 		}
@@ -124,8 +125,9 @@ func (v *Verifier) Verify(ctx context.Context, text string, from netip.Addr) (*d
 	if err != nil {
 		return nil, v.count(err)
 	}
-	k, err = v.key(ctx, id) // the proof took its time
-	if err == nil && !live(k.Secrets, phc, v.now()) {
+	now = v.now() // the proof took its time
+	k, err = v.key(ctx, id, now)
+	if err == nil && !live(k.Secrets, phc, now) {
 		err = &Refused{Reason: Wrong, KeyID: k.ID}
 	}
 	if err != nil {
@@ -192,13 +194,13 @@ func (v *Verifier) digest(text string) digest {
 	return sha256.Sum256(b[:n])
 }
 
-// key returns the live record of a key that is usable now.
-func (v *Verifier) key(ctx context.Context, id string) (*db.Key, error) {
+// key returns the live record of a key that is usable at now.
+func (v *Verifier) key(ctx context.Context, id string, now time.Time) (*db.Key, error) {
 	k, err := v.keys.Key(ctx, id)
 	if err != nil {
 		return nil, missing("key", id, err)
 	}
-	switch k.StatusAt(v.now()) {
+	switch k.StatusAt(now) {
 	case db.Active:
 		return k, nil
 	case db.Disabled:
@@ -210,7 +212,7 @@ func (v *Verifier) key(ctx context.Context, id string) (*db.Key, error) {
 	}
 }
 
-// token returns the live record of a token that is usable now.
+// token returns the live record of a token that is not revoked.
 func (v *Verifier) token(ctx context.Context, id string) (*db.Token, error) {
 	t, err := v.tokens.Token(ctx, id)
 	if err != nil {

@@ -194,7 +194,7 @@ func (m *meter) estimate() int64 {
 		n = 1
 	case m.shape == shapeBinary, m.answer.endpoint == images:
 		n = m.passed / bytesPerMediaToken
-	case m.shape == shapeStream:
+	case m.shape == shapeStream && (m.answer.sse || m.events.any):
 		// Providers send at least one token in each event that has text.
 		n = max(m.events.pieces, (m.events.text+bytesPerToken-1)/bytesPerToken)
 	case m.shape == shapeObject:

@@ -29,6 +29,8 @@ type events struct {
 	at  int
 	// pieces is the number of events that carried text, text its length in bytes.
 	pieces, text int64
+	// any: there was data.
+	any bool
 	// done: the event that completes the answer was seen.
 	done bool
 }
@@ -171,6 +173,7 @@ func (e *events) endEvent() {
 
 // data reads the data of one line.
 func (e *events) data(data []byte) {
+	e.any = true
 	if e.stop {
 		e.done = true
 	}

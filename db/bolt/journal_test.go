@@ -58,13 +58,20 @@ func counted(t *testing.T, dir string, problems *[]string) int64 {
 		t.Fatal(err)
 	}
 	spent, _ := d.ProviderSpend(t.Context(), "openai", noon)
-	recs, _, err := d.Requests(t.Context(), db.RequestQuery{Limit: 500})
-	if err != nil {
-		t.Fatal(err)
+	listed := 0
+	for before := ""; ; {
+		recs, next, err := d.Requests(t.Context(), db.RequestQuery{Limit: 500, Before: before})
+		if err != nil {
+			t.Fatal(err)
+		}
+		listed += len(recs)
+		if before = next; next == "" {
+			break
+		}
 	}
 	n := s.Requests
 	for name, got := range map[string]int64{"usage tokens": s.Usage.Input, "usage cost": s.Cost, "day": u.Day.Tokens,
-		"month": u.Month.Requests, "total": u.Total.Cost, "provider": spent, "log": int64(len(recs))} {
+		"month": u.Month.Requests, "total": u.Total.Cost, "provider": spent, "log": int64(listed)} {
 		if got != n {
 			t.Errorf("%s: got %d, want %d as in the roll-ups", name, got, n)
 		}

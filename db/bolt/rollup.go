@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -34,7 +35,8 @@ func floorDiv(a, b int64) int64 {
 	return q
 }
 
-// dayName is the name of a day's bucket; names sort as the days do.
+// dayName is the name of a day's bucket; names sort as the days do. The day is
+// one of those that an int32 can count.
 func dayName(day int64) []byte {
 	return binary.BigEndian.AppendUint32(nil, uint32(day)^1<<31)
 }
@@ -171,7 +173,8 @@ func addRollups(tx *bbolt.Tx, rows map[rollupKey]*db.Sums) error {
 func eachRollup(ctx context.Context, tx *bbolt.Tx, from, to int64, fn func(r rawRow, sealed []byte) error) error {
 	root := tx.Bucket([]byte(bucketRollups))
 	days := root.Cursor()
-	first := floorDiv(from, hoursPerDay)
+	first := max(floorDiv(from, hoursPerDay), math.MinInt32) // as far back as names go
+	from = max(from, first*hoursPerDay)
 	for name, _ := days.Seek(dayName(first)); name != nil; name, _ = days.Next() {
 		day, ok := dayOfName(name)
 		if !ok {

@@ -52,7 +52,7 @@ func (d *DB) AuditLog(ctx context.Context, q db.AuditQuery) (entries []db.Audit,
 		}
 	}
 	limit := pageLimit(q.Limit)
-	err = d.file.View(func(tx *bbolt.Tx) error {
+	err = d.view(func(tx *bbolt.Tx) error {
 		c := tx.Bucket([]byte(bucketAudit)).Cursor()
 		for id, sealed := lastBefore(c, binary.BigEndian.AppendUint64(nil, before)); id != nil; id, sealed = c.Prev() {
 			if err := ctx.Err(); err != nil {

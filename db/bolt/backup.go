@@ -31,7 +31,7 @@ func (d *DB) Backup(ctx context.Context, w io.Writer) error {
 	}
 	defer os.Remove(temp.Name())
 	defer temp.Close()
-	err = d.file.View(func(tx *bbolt.Tx) error {
+	err = d.view(func(tx *bbolt.Tx) error {
 		_, err := tx.WriteTo(temp)
 		return err
 	})

@@ -56,6 +56,7 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 	for name, dir := range map[string]string{"closed": dir, "crashed": crashed, "empty": filepath.Join(t.TempDir(), "new")} {
 		t.Run(name, func(t *testing.T) {
+			journalsBefore, _ := filepath.Glob(filepath.Join(copyFolderIfAny(t, dir), "usage-*.log"))
 			kept, err := Restore(t.Context(), backup, dir)
 			if err != nil {
 				t.Fatal(err)
@@ -69,6 +70,15 @@ func TestBackupAndRestore(t *testing.T) {
 				t.Errorf("after the restore: got keys %v", keys)
 			}
 			d.Close()
+			// A process that was killed before it removed the old journal leaves it to Open.
+			for _, old := range journalsBefore {
+				if err := copyFile(t.Context(), old, filepath.Join(dir, filepath.Base(old))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := counted(t, dir, &problems); got != 1 || len(problems) != 0 {
+				t.Errorf("with the old journal beside it: got %d requests, problems %q, want 1", got, problems)
+			}
 			if (name == "empty") != (kept == "") {
 				t.Fatalf("kept %q", kept)
 			}
@@ -92,6 +102,15 @@ func TestBackupAndRestore(t *testing.T) {
 			}
 		})
 	}
+}
+
+// copyFolderIfAny copies a folder; without one the answer is an empty path.
+func copyFolderIfAny(t *testing.T, dir string) string {
+	t.Helper()
+	if _, err := os.Stat(dir); err != nil {
+		return ""
+	}
+	return copyFolder(t, dir)
 }
 
 func TestRestoreRefusesBadBackups(t *testing.T) {

@@ -24,6 +24,16 @@
 // folded: one transaction stores the roll-ups, the log of requests, the counters
 // of limits, and the place in the journal up to which they were counted. Each
 // record is therefore counted exactly once, whenever the process ends.
+//
+// # When the disk fails
+//
+// While the journal can't be written, settlements are kept in memory (up to
+// 100,000 of them) and written as soon as that is possible again; until then
+// [DB.Ready] says why, and claims on keys with any limit are refused with
+// db.ErrStorage. A write that was cut off is removed at the next Open; damage
+// elsewhere in a journal file costs the damaged records alone, is told to
+// Options.OnProblem, and the file is kept as *.damaged. A database file that is
+// empty, foreign, newer, cut short or damaged is refused, never repaired.
 package bolt
 
 import (
@@ -57,15 +67,15 @@ type Options struct {
 	// the roll-ups and the audit trail are kept; 0 means for ever.
 	KeepRequests, KeepRollups, KeepAudit time.Duration
 	// OnProblem is told what went wrong in the background or was repaired at
-	// Open. It must be quick and may be called from several goroutines; nil
-	// means that nobody listens.
+	// Open. It must be quick, must not call the store, and may be called from
+	// several goroutines; nil means that nobody listens.
 	OnProblem func(error)
 	// Version is that of the program; it is noted in the file.
 	Version string
 
 	// Seams for tests; nil means the real ones.
 	migrations []migration
-	openFile   func(path string) (file, error)
+	openFile   func(path string) (journalFile, error)
 }
 
 // DB is an open data folder. All methods are safe for concurrent use.
@@ -89,7 +99,7 @@ type DB struct {
 	settings settingTable
 	ledger   ledger
 	journal  journal
-	folder   folder
+	folding  folding
 
 	closeOnce sync.Once
 	closeErr  error
@@ -200,12 +210,20 @@ func (d *DB) SetRetention(requests, rollups, audit time.Duration) {
 // update runs one write transaction; its failure is ErrStorage unless fn
 // returned a contract error.
 func (d *DB) update(fn func(tx *bbolt.Tx) error) error {
-	return storageError(d.file.Update(fn))
+	return storageError(guard(filepath.Join(d.dir, DatabaseName), func(func(*os.File)) error { return d.file.Update(fn) }))
+}
+
+// view runs one read transaction; its failure is as that of update.
+func (d *DB) view(fn func(tx *bbolt.Tx) error) error {
+	return storageError(guard(filepath.Join(d.dir, DatabaseName), func(func(*os.File)) error { return d.file.View(fn) }))
 }
 
 // storageError makes ErrStorage of what is not an outcome of the contract.
 func storageError(err error) error {
-	for _, known := range []error{nil, db.ErrNotFound, db.ErrConflict, db.ErrExists, db.ErrStorage, context.Canceled, context.DeadlineExceeded} {
+	if err == nil {
+		return nil
+	}
+	for _, known := range []error{db.ErrNotFound, db.ErrConflict, db.ErrExists, db.ErrStorage, context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(err, known) {
 			return err
 		}

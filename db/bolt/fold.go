@@ -17,8 +17,8 @@ import (
 // foldChunk is how many bytes of the journal one transaction folds.
 const foldChunk = 4 << 20
 
-// folder moves the journal into the database file.
-type folder struct {
+// folding moves the journal into the database file.
+type folding struct {
 	// mu is held while a fold runs; it guards the rest.
 	mu sync.Mutex
 	// done is up to where the journal is folded.
@@ -30,7 +30,7 @@ type folder struct {
 }
 
 // failure says why the last fold failed, nil if it did not.
-func (f *folder) failure() error {
+func (f *folding) failure() error {
 	if err := f.err.Load(); err != nil {
 		return *err
 	}
@@ -128,39 +128,39 @@ func addCounters(tx *bbolt.Tx, bucket string, settled map[string][]*entry) error
 
 // fold stores all that is in the journal when it is called.
 func (d *DB) fold() error {
-	d.folder.mu.Lock()
-	defer d.folder.mu.Unlock()
+	d.folding.mu.Lock()
+	defer d.folding.mu.Unlock()
 	err := d.foldTo(d.journal.end())
 	if err == nil {
-		d.folder.err.Store(nil)
+		d.folding.err.Store(nil)
 		return nil
 	}
-	if d.folder.failure() == nil {
+	if d.folding.failure() == nil {
 		d.problem(fmt.Errorf("the usage journal can't be folded: %w", err))
 	}
-	d.folder.err.Store(&err)
+	d.folding.err.Store(&err)
 	return err
 }
 
-// foldTo stores the journal up to end. d.folder.mu is held.
+// foldTo stores the journal up to end. d.folding.mu is held.
 func (d *DB) foldTo(end position) error {
-	for d.folder.done.compare(end) < 0 {
+	for d.folding.done.compare(end) < 0 {
 		var b batch
-		done, err := readJournal(d.dir, d.folder.done, end, foldChunk, d.journal.instance, b.add, func(p position, n int64) {
-			d.folder.damaged[p.seq] = true
+		done, err := readJournal(d.dir, d.folding.done, end, foldChunk, d.journal.instance, b.add, func(p position, n int64) {
+			d.folding.damaged[p.seq] = true
 			d.problem(fmt.Errorf("damage in the usage journal: %d bytes of %s at %d were skipped, the file is kept as *.damaged", n, journalPath(d.dir, p.seq), p.off))
 		})
 		if err != nil {
 			return err
 		}
-		if err := d.file.Update(func(tx *bbolt.Tx) error { return b.store(tx, done) }); err != nil {
+		if err := d.update(func(tx *bbolt.Tx) error { return b.store(tx, done) }); err != nil {
 			return err
 		}
-		moved := done.seq > d.folder.done.seq
-		d.folder.done = done
+		moved := done.seq > d.folding.done.seq
+		d.folding.done = done
 		d.journal.forget(done)
 		if moved {
-			if err := removeFolded(d.dir, done.seq, d.folder.damaged); err != nil {
+			if err := removeFolded(d.dir, done.seq, d.folding.damaged); err != nil {
 				d.problem(fmt.Errorf("a folded journal file can't be removed: %w", err))
 			}
 		}
@@ -258,16 +258,16 @@ func readPart(path string, off, limit int64, instance []byte) (data []byte, size
 // damage; final says that nothing follows data, so that a rest that is no frame
 // is damage too. It returns how many bytes were dealt with, and whether there
 // was a frame.
-func scanFrames(data []byte, final bool, fn func(payload []byte, at int), damage func(at, n int)) (n int, any bool) {
+func scanFrames(data []byte, final bool, fn func(payload []byte, at int), damage func(at, n int)) (n int, found bool) {
 	for n < len(data) {
 		if payload, whole := frameAt(data[n:]); whole {
 			fn(payload, n+frameHead)
 			n += frameHead + len(payload)
-			any = true
+			found = true
 			continue
 		}
 		if !final && len(data)-n < frameHead+maxPayload {
-			return n, any // it may go on behind data
+			return n, found // it may go on behind data
 		}
 		bad := n
 		for n++; n < len(data); n++ {
@@ -279,7 +279,7 @@ func scanFrames(data []byte, final bool, fn func(payload []byte, at int), damage
 			}
 		}
 		damage(bad, n-bad)
-		any = true
+		found = true
 	}
-	return n, any
+	return n, found
 }

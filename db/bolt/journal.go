@@ -31,8 +31,8 @@ const (
 	maxPending, maxUnwritten = 200_000, 100_000
 )
 
-// file is what the journal does with a file; tests put a bad disk behind it.
-type file interface {
+// journalFile is what the journal does with a file; tests put a bad disk behind it.
+type journalFile interface {
 	io.ReaderAt
 	io.WriterAt
 	io.Closer
@@ -41,7 +41,7 @@ type file interface {
 }
 
 // openFile makes a new journal file.
-func openFile(path string) (file, error) {
+func openFile(path string) (journalFile, error) {
 	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 }
 
@@ -56,13 +56,13 @@ type numbered struct {
 type journal struct {
 	dir      string
 	instance []byte
-	open     func(path string) (file, error)
+	open     func(path string) (journalFile, error)
 	problem  func(error)
 
 	// mu guards the rest. A write happens under it: that is what makes the order
 	// of the file the order of the settlements.
 	mu  sync.Mutex
-	f   file
+	f   journalFile
 	seq uint64
 	off int64
 	// torn says that there may be bytes of a failed write behind off.
@@ -70,7 +70,7 @@ type journal struct {
 	// dirty says that f has bytes that are not synced; retired are full files that
 	// are to be synced and closed.
 	dirty   bool
-	retired []file
+	retired []journalFile
 	// writeErr and syncErr say why the last write and the last sync failed.
 	writeErr, syncErr error
 	closed            bool
@@ -88,6 +88,9 @@ type journal struct {
 	// syncing is held while files are synced and closed, which mu is not.
 	syncing sync.Mutex
 }
+
+// errClosed is why nothing is written after Close.
+var errClosed = errors.New("the store is closed")
 
 // errDropped says that a record is lost.
 var errDropped = errors.New("too many records wait for the disk, this one is lost")
@@ -173,7 +176,7 @@ func (j *journal) retry() {
 // is where the next one goes. mu is held.
 func (j *journal) write(e *entry) error {
 	if j.closed {
-		return errors.New("the store is closed")
+		return errClosed
 	}
 	if j.torn {
 		if err := j.f.Truncate(j.off); err != nil {
@@ -337,6 +340,8 @@ func (j *journal) close() error {
 		}
 	}
 	j.retired, j.f = nil, nil
+	j.writeErr = errClosed
+	j.judge()
 	return err
 }
 

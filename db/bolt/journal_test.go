@@ -167,11 +167,11 @@ type badDisk struct {
 }
 
 type badFile struct {
-	file
+	journalFile
 	disk *badDisk
 }
 
-func (d *badDisk) open(path string) (file, error) {
+func (d *badDisk) open(path string) (journalFile, error) {
 	f, err := openFile(path)
 	return &badFile{f, d}, err
 }
@@ -180,9 +180,9 @@ func (d *badDisk) open(path string) (file, error) {
 func (f *badFile) WriteAt(p []byte, off int64) (int, error) {
 	room := f.disk.room.Add(-int64(len(p)))
 	if room >= 0 {
-		return f.file.WriteAt(p, off)
+		return f.journalFile.WriteAt(p, off)
 	}
-	n, err := f.file.WriteAt(p[:max(int64(len(p))+room, 0)], off)
+	n, err := f.journalFile.WriteAt(p[:max(int64(len(p))+room, 0)], off)
 	f.disk.room.Store(0)
 	return n, errors.Join(err, syscall.ENOSPC)
 }
@@ -191,7 +191,7 @@ func (f *badFile) Sync() error {
 	if f.disk.noSync.Load() {
 		return syscall.EIO
 	}
-	return f.file.Sync()
+	return f.journalFile.Sync()
 }
 
 func TestDiskFull(t *testing.T) {

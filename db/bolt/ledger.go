@@ -293,7 +293,7 @@ func (d *DB) Ready(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := errors.Join(d.journal.failure(), d.folder.failure()); err != nil {
+	if err := errors.Join(d.journal.failure(), d.folding.failure()); err != nil {
 		return fmt.Errorf("%w: %w", db.ErrStorage, err)
 	}
 	return nil

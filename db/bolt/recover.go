@@ -16,30 +16,30 @@ import (
 // skipped and told, and that file is kept under another name once the rest of it
 // is folded: one broken sector must not keep the gateway from starting, nor
 // take the records behind it along.
-func (d *DB) openJournal(open func(string) (file, error)) error {
+func (d *DB) openJournal(open func(string) (journalFile, error)) error {
 	if open == nil {
 		open = openFile
 	}
-	d.folder.damaged = map[uint64]bool{}
+	d.folding.damaged = map[uint64]bool{}
 	j := &d.journal
 	*j = journal{dir: d.dir, open: open, problem: d.problem, names: nameSet{}}
 	err := d.file.View(func(tx *bbolt.Tx) (err error) {
 		b := tx.Bucket([]byte(bucketMeta))
 		j.instance = append([]byte(nil), b.Get([]byte(metaInstance))...)
-		d.folder.done, err = decodePosition(b.Get([]byte(metaJournal)))
+		d.folding.done, err = decodePosition(b.Get([]byte(metaJournal)))
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w: %s", d.file.Path(), err, cure)
 	}
-	if err := removeFolded(d.dir, d.folder.done.seq, nil); err != nil {
+	if err := removeFolded(d.dir, d.folding.done.seq, nil); err != nil {
 		return fmt.Errorf("can't remove a folded journal file: %w", err)
 	}
 	names, err := journalNames(d.dir)
 	if err != nil {
 		return err
 	}
-	end := d.folder.done
+	end := d.folding.done
 	if n := len(names); n > 0 {
 		last := names[n-1].seq
 		size, err := repairTail(journalPath(d.dir, last), j.instance, d.problem)

@@ -159,7 +159,7 @@ func (d *DB) snapshot(fn func(tx *bbolt.Tx, recent []numbered) error) error {
 	// In this order: what is folded in between is then seen in the file, and
 	// left out by its place.
 	pending, unwritten := d.journal.unfolded()
-	return d.file.View(func(tx *bbolt.Tx) error {
+	return d.view(func(tx *bbolt.Tx) error {
 		done, err := decodePosition(tx.Bucket([]byte(bucketMeta)).Get([]byte(metaJournal)))
 		if err != nil {
 			return err

@@ -90,7 +90,7 @@ func (d *DB) sweep() error {
 func (d *DB) dropDays(bucket string, oldest int64) error {
 	for {
 		var name []byte
-		err := d.file.View(func(tx *bbolt.Tx) error {
+		err := d.view(func(tx *bbolt.Tx) error {
 			first, _ := tx.Bucket([]byte(bucket)).Cursor().First()
 			if day, ok := dayOfName(first); ok && day < oldest {
 				name = append(name, first...)
@@ -100,7 +100,7 @@ func (d *DB) dropDays(bucket string, oldest int64) error {
 		if err != nil || name == nil {
 			return err
 		}
-		err = d.file.Update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte(bucket)).DeleteBucket(name) })
+		err = d.update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte(bucket)).DeleteBucket(name) })
 		if err != nil {
 			return err
 		}
@@ -111,7 +111,7 @@ func (d *DB) dropDays(bucket string, oldest int64) error {
 func (d *DB) dropAudit(t time.Time) error {
 	for {
 		var old [][]byte
-		err := d.file.View(func(tx *bbolt.Tx) error {
+		err := d.view(func(tx *bbolt.Tx) error {
 			c := tx.Bucket([]byte(bucketAudit)).Cursor()
 			for id, sealed := c.First(); id != nil && len(old) < 1000; id, sealed = c.Next() {
 				value, err := unseal(bucketAudit, id, sealed)
@@ -132,7 +132,7 @@ func (d *DB) dropAudit(t time.Time) error {
 		if err != nil || len(old) == 0 {
 			return err
 		}
-		err = d.file.Update(func(tx *bbolt.Tx) error {
+		err = d.update(func(tx *bbolt.Tx) error {
 			b := tx.Bucket([]byte(bucketAudit))
 			for _, id := range old {
 				if err := b.Delete(id); err != nil {

@@ -35,7 +35,7 @@ func (d *DB) SetZone(zone *time.Location) error {
 	}
 	d.zone.Store(zone)
 	w := windows{zone}
-	return d.file.View(func(tx *bbolt.Tx) error {
+	return d.view(func(tx *bbolt.Tx) error {
 		if err := d.shiftProviders(tx, w); err != nil {
 			return err
 		}
@@ -110,7 +110,7 @@ func (a *account) shift(w windows) {
 func (d *DB) recountIfMoved() error {
 	zone := d.zone.Load()
 	var stored string
-	err := d.file.View(func(tx *bbolt.Tx) error {
+	err := d.view(func(tx *bbolt.Tx) error {
 		stored = string(tx.Bucket([]byte(bucketMeta)).Get([]byte(metaZone)))
 		return nil
 	})
@@ -125,7 +125,7 @@ func (d *DB) recount(zone *time.Location) error {
 	now := d.now()
 	day, month := db.DayOf(now, zone).Start.Unix(), db.MonthOf(now, zone).Start.Unix()
 	keyDays, keyMonths, providers := map[string]sum{}, map[string]sum{}, map[string]sum{}
-	return d.file.Update(func(tx *bbolt.Tx) error {
+	return d.update(func(tx *bbolt.Tx) error {
 		add := func(m map[string]sum, name []byte, start int64, s db.Sums) {
 			x := m[string(name)]
 			m[string(name)] = sum{start, x.requests + s.Requests, plus(x.tokens, s.Usage.Tokens()), plus(x.cost, s.Cost)}

@@ -59,6 +59,9 @@ func memberOf(name []byte) member {
 // structural marks the bytes outside of strings that mean something here.
 var structural = [256]bool{'"': true, '{': true, '}': true, '[': true, ']': true, ':': true, ',': true}
 
+// deep is structural below depth 2, where commas mean nothing.
+var deep = [256]bool{'"': true, '{': true, '}': true, '[': true, ']': true, ':': true}
+
 // feed looks at the next bytes of the answer.
 func (d *document) feed(p []byte) {
 	from := 0 // where the kept value begins in p
@@ -75,7 +78,14 @@ func (d *document) feed(p []byte) {
 			}
 			d.keyed = d.keyed && (ch == ' ' || ch == '\n' || ch == '\t' || ch == '\r')
 			i++
-			for i < len(p) && !structural[p[i]] && !d.keyed {
+			if d.keyed {
+				continue
+			}
+			table := &structural
+			if d.depth > 2 {
+				table = &deep
+			}
+			for i < len(p) && !table[p[i]] {
 				i++
 			}
 			continue

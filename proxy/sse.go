@@ -24,9 +24,11 @@ type events struct {
 	// stop: the event is named message_stop.
 	stop bool
 
-	// key and at are the field that held the last piece of text, and its place.
-	key string
-	at  int
+	// at is where the last piece of text began, before and after what stood around
+	// it: neither has a usage object in it. before is empty when that is not known.
+	at            int
+	key           string
+	before, after []byte
 	// pieces is the number of events that carried text, text its length in bytes.
 	pieces, text int64
 	// any: there was data.
@@ -208,7 +210,7 @@ func (e *events) object(data []byte) {
 	if n := e.known(data); n > 0 {
 		e.pieces++
 		e.text += int64(n)
-		if hasUsage(data) && e.report.event(data) {
+		if e.mayUse(data, e.at+n) && e.report.event(data) {
 			e.done = true
 		}
 		return
@@ -221,12 +223,33 @@ func (e *events) object(data []byte) {
 
 // known is the length of the text that stands where the last one did, 0 without.
 func (e *events) known(data []byte) int {
-	end := e.at + len(e.key)
-	if e.at == 0 || len(data) <= end || string(data[e.at:end]) != e.key {
+	if e.at == 0 || len(data) <= e.at || string(data[e.at-len(e.key):e.at]) != e.key {
 		return 0
 	}
-	return textLen(data[end:])
+	return textLen(data[e.at:])
 }
+
+// mayUse reports whether a usage object may stand around the known text, which
+// ends at end. What is like the event before need not be searched.
+func (e *events) mayUse(data []byte, end int) bool {
+	if len(e.before) == 0 || !bytes.Equal(data[:e.at], e.before) {
+		return hasUsage(data)
+	}
+	rest := data[end:]
+	if bytes.Equal(rest, e.after) {
+		return false
+	}
+	if hasUsage(rest) {
+		return true
+	}
+	if len(rest) <= maxAround {
+		e.after = append(e.after[:0], rest...)
+	}
+	return false
+}
+
+// maxAround bounds what is remembered of an event.
+const maxAround = 2 << 10
 
 // learn searches for the text of an event and remembers where it stood.
 func (e *events) learn(data []byte) {
@@ -235,8 +258,13 @@ func (e *events) learn(data []byte) {
 		if i < 0 {
 			continue
 		}
-		if n := textLen(data[i+len(key):]); n > 0 {
+		i += len(key)
+		if n := textLen(data[i:]); n > 0 {
 			e.key, e.at = key, i
+			e.before = e.before[:0]
+			if i <= maxAround && !hasUsage(data[:i]) {
+				e.before = append(e.before, data[:i]...)
+			}
 			e.pieces++
 			e.text += int64(n)
 			return

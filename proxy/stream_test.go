@@ -175,6 +175,9 @@ func (r *recorded) cutEverywhere(t *testing.T, strip bool) {
 	m, out, complete := feedMeter(t, a, r.body)
 	r.check(t, "whole", m, out, want, complete)
 	for i := 1; i < len(r.body); i++ {
+		if near := r.body[max(0, i-3):min(len(r.body), i+3)]; bytes.IndexByte(r.body, '\r') >= 0 && i%7 != 0 && bytes.IndexByte(near, '\r') < 0 {
+			continue // other line ends make a difference at line ends only
+		}
 		m, out, complete := feedMeter(t, a, r.body[:i], r.body[i:])
 		r.check(t, fmt.Sprintf("cut at %d", i), m, out, want, complete)
 	}

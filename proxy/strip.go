@@ -14,8 +14,8 @@ type stripper struct {
 	// held are the bytes held back; an undecided line begins in them at line.
 	held []byte
 	line int
-	// seen is how far the line was searched.
-	seen int
+	// seen is how far the line was searched, choices where the last event had its.
+	seen, choices int
 	// joined is the held data of an event whose JSON stands in several lines.
 	joined []byte
 	// lf: the last byte was a CR; a LF that follows goes where that went.
@@ -305,9 +305,14 @@ func isField(line []byte) bool {
 
 var choicesKey = []byte(`"choices"`)
 
+const choicesFilled = `"choices":[{`
+
 // filled reports whether the choices of a line are seen to be anything but
 // empty. A quote inside a string is escaped, so that this is not found in text.
 func (s *stripper) filled(line []byte) bool {
+	if at := s.choices; at > 0 && len(line) > at && string(line[at-len(choicesFilled):at]) == choicesFilled {
+		return true
+	}
 	for {
 		i := bytes.Index(line[min(s.seen, len(line)):], choicesKey)
 		if i < 0 {
@@ -332,6 +337,9 @@ func (s *stripper) filled(line []byte) bool {
 			return false
 		}
 		if rest[0] != ']' {
+			if end := i + len(choicesFilled); end <= len(line) && string(line[i:end]) == choicesFilled {
+				s.choices = end
+			}
 			return true
 		}
 		s.seen = after

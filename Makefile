@@ -71,7 +71,7 @@ race: ## all tests, the fuzz seeds included, under the race detector
 e2e: ## the official SDKs against the real binary
 	@if [ ! -f e2e/go.mod ]; then :; \
 	elif ! (cd e2e && go mod download 2>/dev/null); then echo "Skipped: the modules of e2e could not be fetched (is there a network?)."; \
-	else echo "cd e2e && go test ./..."; cd e2e && go test ./...; fi
+	else echo "cd e2e && go test -count=1 ./..."; cd e2e && go vet ./... && go test -count=1 ./...; fi
 
 ##@ Measures
 

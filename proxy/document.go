@@ -5,6 +5,9 @@ import "bytes"
 // maxUsage bounds the usage object that is kept out of a JSON answer.
 const maxUsage = 64 << 10
 
+// maxName is more than the length of each name and type that matters.
+const maxName = 32
+
 // document taps a JSON answer of any length: it follows strings and depth, and
 // keeps nothing but the usage object, wherever that stands.
 type document struct {
@@ -15,6 +18,10 @@ type document struct {
 	// name is the beginning of the last string at depth 1 or 2, long its length.
 	name []byte
 	long int64
+	// typed: the string is the type of the top-level object; typ is the beginning
+	// of it.
+	typed bool
+	typ   []byte
 	// keyed: the last string was a key, and its value comes next.
 	keyed bool
 	// outer is what the open member of the top-level object is.
@@ -38,6 +45,7 @@ const (
 	dataMember
 	errorMember
 	durationMember
+	typeMember
 )
 
 func memberOf(name []byte) member {
@@ -52,6 +60,8 @@ func memberOf(name []byte) member {
 		return errorMember
 	case "duration":
 		return durationMember
+	case "type":
+		return typeMember
 	}
 	return noMember
 }
@@ -92,9 +102,14 @@ func (d *document) feed(p []byte) {
 		}
 		switch ch {
 		case '"':
-			if d.keyed && d.depth == 1 && !d.keeping && memberOf(d.name) == durationMember {
-				from = i
-				d.keep(true, durationMember)
+			d.typed = false
+			if d.keyed && d.depth == 1 && !d.keeping {
+				m := memberOf(d.name)
+				d.typed = m == typeMember
+				if m == durationMember {
+					from = i
+					d.keep(true, durationMember)
+				}
 			}
 			d.inString, d.long = true, 0
 			d.name = d.name[:0]
@@ -182,8 +197,8 @@ func (d *document) str(p []byte) int {
 			break
 		}
 	}
-	if d.depth <= 2 && len(d.name) < 16 {
-		d.name = append(d.name, p[:min(quote, 16)]...)
+	if d.depth <= 2 && len(d.name) < maxName {
+		d.name = append(d.name, p[:min(quote, maxName)]...)
 	}
 	d.long += int64(quote)
 	d.text += int64(quote)
@@ -191,6 +206,9 @@ func (d *document) str(p []byte) int {
 		return quote
 	}
 	d.inString = false
+	if d.typed {
+		d.typ = append(d.typ[:0], d.name...)
+	}
 	return quote + 1
 }
 

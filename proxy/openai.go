@@ -294,21 +294,30 @@ func (r *report) event(data []byte) (complete bool) {
 		r.separate = true
 		r.merge(usage)
 		return false
-	case "message_stop", "response.completed", "response.incomplete":
-		complete = true
-	case "response.failed":
-		complete, r.failed = true, true
-	case "error":
-		r.failed = true
-	case "image_generation.completed", "image_edit.completed":
-		r.images++
 	}
 	if r.endpoint == messages {
 		r.merge(usage)
 	} else {
 		r.replace(usage)
 	}
-	return complete
+	return r.typed(typ)
+}
+
+// typed takes the type of an event and reports whether such an event completes
+// the answer.
+func (r *report) typed(typ []byte) (complete bool) {
+	switch string(typ) {
+	case "message_stop", "response.completed", "response.incomplete":
+		return true
+	case "response.failed":
+		r.failed = true
+		return true
+	case "error":
+		r.failed = true
+	case "image_generation.completed", "image_edit.completed":
+		r.images++
+	}
+	return false
 }
 
 // usageIn reads the usage member of an object into n, if there is one.

@@ -2,9 +2,9 @@ package proxy
 
 import "bytes"
 
-// maxLine bounds the unfinished line that is kept between two reads. A longer
-// one is passed on all the same, but not read.
-const maxLine = 1 << 20
+// maxLine bounds the unfinished line that is kept between two reads. What is
+// longer, a response with its images say, is read as a document goes by.
+const maxLine = 256 << 10
 
 // events taps a stream of server-sent events: it looks at bytes that are on
 // their way to the caller and keeps none but an unfinished line.
@@ -14,9 +14,11 @@ const maxLine = 1 << 20
 // usage needs no parsing. All others are read in full.
 type events struct {
 	report *report
-	// tail is the unfinished line; with skip the rest of the line is not looked at.
+	// tail is the unfinished line. With skip it is none that matters; a line that is
+	// too long to be kept goes to long instead.
 	tail []byte
 	skip bool
+	long *document
 	// lf: the last line ended in CR at the end of the bytes; a LF belongs to it.
 	lf bool
 	// joined is the data of an event whose JSON stands in several lines.
@@ -61,7 +63,7 @@ func (e *events) feed(p []byte) {
 			}
 		}
 		p = p[i+1:]
-		if len(e.tail) == 0 && !e.skip {
+		if len(e.tail) == 0 && !e.skip && e.long == nil {
 			e.line(line)
 			continue
 		}
@@ -72,9 +74,7 @@ func (e *events) feed(p []byte) {
 
 // end looks at what the stream ended with, a line without an end.
 func (e *events) end() {
-	if len(e.tail) > 0 {
-		e.endLine()
-	}
+	e.endLine()
 	e.endEvent()
 	e.tail = nil
 }
@@ -100,21 +100,34 @@ func (e *events) keep(p []byte) {
 	if e.skip {
 		return
 	}
+	if e.long != nil {
+		e.long.feed(p)
+		return
+	}
 	e.tail = append(e.tail, p...)
+	data, ok := field(e.tail, "data")
 	switch n := len(e.tail); {
-	case n > maxLine, n >= len("event:") && !bytes.HasPrefix(e.tail, []byte("data:")) && !bytes.HasPrefix(e.tail, []byte("event:")):
+	case n >= len("event:") && !ok && !bytes.HasPrefix(e.tail, []byte("event:")):
 		e.skip = true
-		e.tail = e.tail[:0]
-	case n <= len("data: [DONE]") && isDone(e.tail):
-		e.done = true
+	case n > maxLine && ok:
+		e.long = &document{report: e.report}
+		e.long.feed(data)
+	case n > maxLine:
+		e.skip = true
+	default:
+		e.done = e.done || n <= len("data: [DONE]") && isDone(e.tail)
+		return
 	}
-	if cap(e.tail) > 2*maxLine {
-		e.tail = nil
-	}
+	e.tail = nil
 }
 
+// endLine reads the line that was kept.
 func (e *events) endLine() {
-	if !e.skip {
+	switch {
+	case e.long != nil:
+		e.done = e.report.typed(e.long.typ) || e.done
+		e.any, e.long = true, nil
+	case len(e.tail) > 0:
 		e.line(e.tail)
 	}
 	e.skip = false

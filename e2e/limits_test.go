@@ -279,7 +279,7 @@ func TestEveryLimitOnEveryRoute(t *testing.T) {
 		"/v1/responses":             `{"model":"gpt-4o-mini","input":"hi","max_output_tokens":3}`,
 		"/v1/messages":              `{"model":"claude-3-5-haiku-20241022","max_tokens":3,"messages":[{"role":"user","content":"hi"}]}`,
 		"/v1/messages/count_tokens": `{"model":"claude-3-5-haiku-20241022","messages":[{"role":"user","content":"hi"}]}`,
-		"/v1/embeddings":            `{"model":"text-embedding-3-small","input":"hi"}`,
+		"/v1/embeddings":            `{"model":"text-embedding-3-small","input":"` + strings.Repeat("long enough to cost something ", 20) + `"}`,
 		"/v1/moderations":           `{"model":"text-moderation-latest","input":"hi"}`,
 		"/v1/rerank":                `{"model":"gpt-4o-mini","query":"q","documents":["d"]}`,
 		"/v1/images/generations":    `{"model":"gpt-image-1","prompt":"hi"}`,

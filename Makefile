@@ -39,7 +39,7 @@ test: format vet lint-if-there race e2e ## everything that must hold before a co
 
 .PHONY: format
 format: ## fail when a file is not formatted
-	@files=$$(git ls-files -co --exclude-standard '*.go' | while read -r f; do [ ! -f "$$f" ] || echo "$$f"; done | xargs -r gofmt -l); \
+	@files=$$(gofmt -l .); \
 	if [ -n "$$files" ]; then echo "Not formatted, run gofmt -w on:"; echo "$$files"; exit 1; fi
 
 .PHONY: vet

@@ -153,7 +153,7 @@ func (p *provider) listPage(ctx context.Context, after string) (*modelPage, erro
 			call.Query = setQueryValue(call.Query+"&after_id=", "after_id", after)
 		}
 	}
-	resp, err := p.upstream.RoundTrip(p.request(ctx, call, headers, nil, &payload{none: true}))
+	resp, err := p.upstream.RoundTrip(p.request(ctx, call, headers, &payload{none: true}, nil))
 	if err != nil {
 		return nil, err
 	}

@@ -33,8 +33,11 @@ func demandOf(key *db.Key, call *Call, r *route, body *payload) (demand, *Error)
 	d := demand{input: estimateInput(body), besides: amounts{calls: 1}}
 	if e == images {
 		d.besides.images = 1
-		if body.fields != nil {
+		switch {
+		case body.fields != nil:
 			d.besides.images = body.fields.n
+		case body.form != nil:
+			d.besides.images = body.form.n
 		}
 	}
 	if r.window > 0 {
@@ -98,6 +101,8 @@ func estimateInput(body *payload) int64 {
 	switch {
 	case body.fields != nil:
 		return body.fields.tokens
+	case body.form != nil:
+		return body.form.tokens
 	case body.stream == nil:
 		return (int64(len(body.bytes)) + 2) / 3
 	case body.length > 0:
@@ -128,12 +133,15 @@ func (s *state) claim(key *db.Key, d demand, t target, now time.Time) (db.Claim,
 // bound and the wish for usage.
 func (f *flight) edits(t target) []edit {
 	fields := f.body.fields
+	if form := f.body.form; form != nil && !form.modelBad && t.served != f.route.model && t.served != "" {
+		return []edit{form.setModel(t.served)}
+	}
 	if fields == nil {
 		return nil
 	}
 	var list []edit
 	copied := *fields // insert keeps count per attempt
-	if t.served != f.route.model && t.served != "" {
+	if t.served != f.route.model && t.served != "" && !f.route.inQuery {
 		list = append(list, copied.setModel(t.served))
 	}
 	e := f.call.endpoint()

@@ -122,10 +122,6 @@ func (f *flight) try(ctx context.Context, t target, headers http.Header) *attemp
 	if d := t.provider.Timeouts.FirstByte; d > 0 {
 		a.timer = time.AfterFunc(d, func() { a.cancel(errSilent) })
 	}
-	var pieces [][]byte
-	if f.body.stream == nil {
-		pieces, _ = splice(f.body.bytes, f.edits(t))
-	}
 	a.strip = f.asksUsage(t)
 	call := f.call
 	if f.route.inQuery && f.route.model != "" && t.served != f.route.model {
@@ -133,7 +129,7 @@ func (f *flight) try(ctx context.Context, t target, headers http.Header) *attemp
 		moved.Query = setQueryValue(call.Query, "model", t.served)
 		call = &moved
 	}
-	req := t.provider.request(connected(a.ctx, &a.connected), call, headers, pieces, f.body)
+	req := t.provider.request(connected(a.ctx, &a.connected), call, headers, f.body, f.edits(t))
 	resp, err := t.provider.upstream.RoundTrip(req)
 	if err != nil {
 		a.fail(err)

@@ -233,7 +233,7 @@ func (f *flight) do(ctx context.Context) (*http.Response, error) {
 			return f.ownKey(ctx)
 		}
 	}
-	if f.body, err = f.st.bodies.read(ctx, f.call); err != nil {
+	if f.body, err = f.st.bodies.read(ctx, f.call, needsModel(f.key) || f.st.capped()); err != nil {
 		return nil, err
 	}
 	var refusal *Error
@@ -300,7 +300,7 @@ func (f *flight) finish() {
 		f.g.store.Release(context.Background(), f.res)
 	}
 	if f.body != nil {
-		f.body.free()
+		f.body.close()
 	}
 	f.g.running.remove(f)
 }

@@ -4,24 +4,77 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/semaphore"
 )
 
-// payload is a request's body as it is forwarded: in memory, so that it can be
-// spliced and sent again, or a stream that can be sent once.
+// payload is a request's body as it is forwarded: in memory or spooled, so that
+// it can be spliced and sent again, or a stream that can be sent once.
 type payload struct {
-	none   bool      // there is no body, not even an empty one
-	bytes  []byte    // the whole body, unless it is a stream
-	fields *fields   // what a JSON object says, else nil
-	stream io.Reader // the body where it is not held in memory
-	length int64     // -1 = unknown
-	// coded says that the body is JSON behind a Content-Encoding.
+	none   bool    // there is no body, not even an empty one
+	bytes  []byte  // the whole body, unless it is spooled or a stream
+	fields *fields // what a JSON object says, else nil
+	form   *form   // what a form says, else nil; it is in spool
+	spool  *spool
+	// stream is what is neither in memory nor spooled: the whole body, or the
+	// rest of a form.
+	stream io.Reader
+	length int64 // -1 = unknown
+	// coded says that the body is JSON or a form behind a Content-Encoding.
 	coded bool
-	// free gives the memory back to the bound; it may be called twice.
-	free func()
+	// held is what the body in bytes takes of room.
+	held int64
+	room *semaphore.Weighted
+}
+
+// statesModel reports whether the body says which model is asked for.
+func (p *payload) statesModel() bool {
+	return p.fields != nil && p.fields.modelAt.to != 0 || p.form != nil && p.form.modelAt.to != 0 && !p.form.modelBad
+}
+
+// open reads the body from its beginning, with the edits applied, and tells its
+// length, -1 for an unknown one.
+func (p *payload) open(edits []edit) (body io.Reader, length int64) {
+	switch {
+	case p.spool != nil:
+		body, length = p.spool.spliced(edits, p.stream)
+		if p.stream != nil {
+			length += p.length - p.spool.size
+		}
+		if p.length < 0 {
+			length = -1
+		}
+		return body, length
+	case p.stream != nil:
+		return p.stream, p.length
+	}
+	pieces, length := splice(p.bytes, edits)
+	bufs := net.Buffers(pieces)
+	return &bufs, length
+}
+
+// free gives memory back to the bound that the body will not need for long any
+// more; it may be called twice.
+func (p *payload) free() {
+	if p.held > 0 {
+		p.room.Release(p.held)
+		p.held = 0
+	}
+	if p.spool != nil {
+		p.spool.freeMemory()
+	}
+}
+
+// close lets go of the body.
+func (p *payload) close() {
+	p.free()
+	if p.spool != nil {
+		p.spool.close()
+	}
 }
 
 // replayable reports whether the body can be sent a second time.
@@ -29,9 +82,11 @@ func (p *payload) replayable() bool { return p.stream == nil }
 
 // bodies bounds the memory of the request bodies that are held, all together.
 type bodies struct {
-	room *semaphore.Weighted
+	room, disk *semaphore.Weighted
 	// most is the largest body in bytes.
 	most int64
+	// dir is where long forms are spooled.
+	dir string
 }
 
 // bodyMemory is what all request bodies in memory may take together, in bytes;
@@ -41,8 +96,9 @@ const bodyMemory = 256 << 20
 // bodyWait is how long a request waits for memory.
 const bodyWait = 10 * time.Second
 
-func newBodies(most int64) *bodies {
-	return &bodies{room: semaphore.NewWeighted(max(bodyMemory, 2*most)), most: most}
+func newBodies(most int64, dir string) *bodies {
+	return &bodies{room: semaphore.NewWeighted(max(bodyMemory, 2*most)), disk: semaphore.NewWeighted(spoolRoom(most)),
+		most: most, dir: dir}
 }
 
 func (b *bodies) tooLarge() *Error {
@@ -52,36 +108,98 @@ func (b *bodies) tooLarge() *Error {
 var errNoRoom = &Error{Code: "server_busy", RetryAfter: time.Second,
 	Message: "The server holds as many request bodies as it may. Try again in a moment."}
 
-// read takes the body of a call: JSON into memory, everything else as a stream.
-func (b *bodies) read(ctx context.Context, call *Call) (*payload, error) {
+// read takes the body of a call: JSON into memory, forms into a spool up to
+// their model, everything else as a stream. Strict is for callers whose model
+// matters: all of a form is looked at then.
+func (b *bodies) read(ctx context.Context, call *Call, strict bool) (*payload, error) {
 	if call.Body == nil {
-		return &payload{none: true, free: func() {}}, nil
+		return &payload{none: true}, nil
 	}
 	if call.Length > b.most {
 		return nil, b.tooLarge()
 	}
-	strict := call.endpoint().takesJSON()
-	if !strict && !isJSON(header(call.Header, "Content-Type")) {
-		return &payload{stream: &bounded{r: call.Body, left: b.most, err: b.tooLarge()}, length: call.Length, free: func() {}}, nil
+	if strict && len(call.Header["Content-Type"]) > 1 {
+		return nil, failf("invalid_request", "The request has more than one Content-Type.")
+	}
+	contentType := header(call.Header, "Content-Type")
+	coding := header(call.Header, "Content-Encoding")
+	coded := coding != "" && !strings.EqualFold(coding, "identity")
+	takesJSON := call.endpoint().takesJSON()
+	if !takesJSON && !isJSON(contentType) {
+		rest := &bounded{r: call.Body, left: b.most, err: b.tooLarge()}
+		boundary := boundaryOf(contentType)
+		if boundary == "" || coded || call.namesNoModel() {
+			return &payload{stream: rest, length: call.Length, coded: coded && boundary != ""}, nil
+		}
+		return b.readForm(ctx, newFormScanner(boundary, strict), rest, call.Length)
 	}
 	p, err := b.hold(ctx, call)
 	if err != nil {
 		return nil, err
 	}
-	if coding := header(call.Header, "Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+	if coded {
 		p.coded = true
 		return p, nil
 	}
 	p.fields, err = scan(p.bytes)
 	if err != nil {
 		var bad *Error
-		if strict || errors.As(err, &bad) && bad.Code == "duplicate_parameter" {
+		if takesJSON || errors.As(err, &bad) && bad.Code == "duplicate_parameter" {
 			p.free()
 			return nil, err
 		}
 		p.fields = nil // not ours to judge: the provider will
 	}
 	return p, nil
+}
+
+// readForm spools a form until the scanner has seen what it needs to see.
+func (b *bodies) readForm(ctx context.Context, s *formScanner, body io.Reader, length int64) (*payload, error) {
+	p := &payload{form: &s.form, length: length,
+		spool: &spool{dir: b.dir, room: b.room, disk: b.disk}}
+	fail := func(err error) (*payload, error) {
+		p.close()
+		return nil, err
+	}
+	chunk := chunks.Get().(*[chunkSize]byte)
+	defer chunks.Put(chunk)
+	for !s.done() {
+		n, err := body.Read(chunk[:])
+		if err := p.spool.write(ctx, chunk[:n]); err != nil {
+			return fail(err)
+		}
+		if err := s.feed(chunk[:n]); err != nil {
+			return fail(err)
+		}
+		switch {
+		case err == io.EOF:
+			if err := s.end(); err != nil {
+				return fail(err)
+			}
+			p.length = p.spool.size
+			return p, nil
+		case err != nil:
+			return fail(errShortBody(err))
+		}
+	}
+	s.count(int(p.spool.size))
+	if rest := length - p.spool.size; rest > 0 {
+		s.form.tokens += max(2000, (rest+63)/64)
+	}
+	p.stream = body
+	return p, nil
+}
+
+// chunkSize is how much of a form is read at a time, in bytes.
+const chunkSize = 32 << 10
+
+var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
+
+// namesNoModel reports whether forms that are sent to the call's path are files
+// to be stored, with no model among their parts.
+func (c *Call) namesNoModel() bool {
+	path := c.Path
+	return path == "/v1/files" || below(path, "/v1/uploads/") || below(path, "/v1/containers/") || below(path, "/v1/skills")
 }
 
 // takesJSON reports whether the endpoint reads nothing but a JSON object.
@@ -102,8 +220,7 @@ func isJSON(contentType string) bool {
 
 // hold reads the whole body into memory.
 func (b *bodies) hold(ctx context.Context, call *Call) (*payload, error) {
-	held := int64(0)
-	p := &payload{free: func() { b.room.Release(held); held = 0 }}
+	p := &payload{room: b.room}
 	fail := func(err error) (*payload, error) {
 		p.free()
 		return nil, err
@@ -114,7 +231,7 @@ func (b *bodies) hold(ctx context.Context, call *Call) (*payload, error) {
 		if err := b.room.Acquire(wait, n); err != nil {
 			return nil, errNoRoom
 		}
-		held = n
+		p.held = n
 		p.bytes = make([]byte, n)
 		if _, err := io.ReadFull(call.Body, p.bytes); err != nil {
 			return fail(errShortBody(err))
@@ -131,7 +248,7 @@ func (b *bodies) hold(ctx context.Context, call *Call) (*payload, error) {
 			if !b.room.TryAcquire(more) {
 				return fail(errNoRoom)
 			}
-			held += more
+			p.held += more
 			buf = append(make([]byte, 0, 2*cap(buf)), buf...)
 		}
 		n, err := call.Body.Read(buf[len(buf):cap(buf)])
@@ -149,7 +266,12 @@ func (b *bodies) hold(ctx context.Context, call *Call) (*payload, error) {
 	}
 }
 
-func errShortBody(err error) *Error {
+// errShortBody says that a body can't be read to its end; an [*Error] stays.
+func errShortBody(err error) error {
+	var known *Error
+	if errors.As(err, &known) {
+		return known
+	}
 	return &Error{Code: "invalid_request", Message: "The request body ended before it was complete.", Err: err}
 }
 

@@ -116,7 +116,7 @@ func (p *provider) authorize(h http.Header) {
 
 // request makes the request for one attempt. headers are the caller's, already
 // stripped; they are not changed.
-func (p *provider) request(ctx context.Context, call *Call, headers http.Header, pieces [][]byte, body *payload) *http.Request {
+func (p *provider) request(ctx context.Context, call *Call, headers http.Header, body *payload, edits []edit) *http.Request {
 	h := make(http.Header, len(headers)+len(p.Headers)+2)
 	for name, values := range headers {
 		h[name] = values
@@ -124,32 +124,24 @@ func (p *provider) request(ctx context.Context, call *Call, headers http.Header,
 	p.authorize(h)
 	r := &http.Request{Method: call.Method, URL: p.url(call), Host: p.host, Header: h,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
-	switch {
-	case body.none:
-	case body.stream != nil:
-		r.Body, r.ContentLength = io.NopCloser(body.stream), body.length
-	default:
-		length := int64(0)
-		for _, piece := range pieces {
-			length += int64(len(piece))
+	if body.none {
+		return r.WithContext(ctx)
+	}
+	bytes, length := body.open(edits)
+	r.ContentLength = length
+	if length == 0 {
+		// Said explicitly by the caller, so said explicitly again.
+		r.TransferEncoding = []string{"identity"}
+		return r.WithContext(ctx)
+	}
+	r.Body = io.NopCloser(bytes)
+	if body.replayable() {
+		r.GetBody = func() (io.ReadCloser, error) {
+			again, _ := body.open(edits)
+			return io.NopCloser(again), nil
 		}
-		r.ContentLength = length
-		if length == 0 {
-			// Said explicitly by the caller, so said explicitly again.
-			r.TransferEncoding = []string{"identity"}
-			break
-		}
-		r.Body = readPieces(pieces)
-		r.GetBody = func() (io.ReadCloser, error) { return readPieces(pieces), nil }
 	}
 	return r.WithContext(ctx)
-}
-
-// readPieces reads the pieces one after the other.
-func readPieces(pieces [][]byte) io.ReadCloser {
-	bufs := make(net.Buffers, len(pieces))
-	copy(bufs, pieces)
-	return io.NopCloser(&bufs)
 }
 
 // connected returns a context under which RoundTrip notes in got that there

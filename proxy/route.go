@@ -42,7 +42,7 @@ func (s *state) route(key *db.Key, call *Call, body *payload) (*route, *Error) {
 	if name == "" || name == "auto" && s.aliases[name] == nil && len(s.cfg.Routing.Auto) == 0 {
 		return s.untouched(key, call, name)
 	}
-	r := &route{model: name, inQuery: body.fields == nil}
+	r := &route{model: name, inQuery: !body.statesModel()}
 	if name == "auto" && s.aliases[name] == nil {
 		return r, s.chain(r, key, s.cfg.Routing.Auto)
 	}
@@ -91,6 +91,8 @@ func (s *state) readModel(key *db.Key, call *Call, body *payload) (string, *Erro
 			return "", failf("missing_parameter", "The field \"model\" must be a string.")
 		}
 		name, readable = body.fields.model, true
+	case body.statesModel():
+		name, readable = body.form.model, true
 	case call.Method == "GET" || call.Upgrade:
 		name = queryValue(call.Query, "model")
 		readable = name != ""

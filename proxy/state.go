@@ -47,9 +47,14 @@ func newState(cfg *config.Config, old *state) (*state, error) {
 	if old != nil && old.bodies.most == cfg.MaxBody {
 		s.bodies = old.bodies
 	} else {
-		s.bodies = newBodies(cfg.MaxBody)
+		s.bodies = newBodies(cfg.MaxBody, cfg.DataDir)
 	}
 	return s, nil
+}
+
+// capped reports whether the spending at a provider is capped.
+func (s *state) capped() bool {
+	return slices.ContainsFunc(s.providers, func(p *provider) bool { return p.MonthlyUSD > 0 })
 }
 
 // names lists the providers for a message.

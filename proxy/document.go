@@ -5,8 +5,8 @@ import "bytes"
 // maxUsage bounds the usage object that is kept out of a JSON answer.
 const maxUsage = 64 << 10
 
-// maxName is more than the length of each name and type that matters.
-const maxName = 32
+// longName is more than the length of each name and type that matters.
+const longName = 32
 
 // document taps a JSON answer of any length: it follows strings and depth, and
 // keeps nothing but the usage object, wherever that stands.
@@ -197,8 +197,8 @@ func (d *document) str(p []byte) int {
 			break
 		}
 	}
-	if d.depth <= 2 && len(d.name) < maxName {
-		d.name = append(d.name, p[:min(quote, maxName)]...)
+	if d.depth <= 2 && len(d.name) < longName {
+		d.name = append(d.name, p[:min(quote, longName)]...)
 	}
 	d.long += int64(quote)
 	d.text += int64(quote)

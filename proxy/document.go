@@ -5,13 +5,8 @@ import "bytes"
 // maxUsage bounds the usage object that is kept out of a JSON answer.
 const maxUsage = 64 << 10
 
-<<<<<<< proxy/document.go
 // maxMember is more than the length of each name and type that matters.
 const maxMember = 32
-=======
-// longName is more than the length of each name and type that matters.
-const longName = 32
->>>>>>> /tmp/tmp.Q41s0FdpVj
 
 // document taps a JSON answer of any length: it follows strings and depth, and
 // keeps nothing but the usage object, wherever that stands.
@@ -202,13 +197,8 @@ func (d *document) str(p []byte) int {
 			break
 		}
 	}
-<<<<<<< proxy/document.go
 	if d.depth <= 2 && len(d.name) < maxMember {
 		d.name = append(d.name, p[:min(quote, maxMember)]...)
-=======
-	if d.depth <= 2 && len(d.name) < longName {
-		d.name = append(d.name, p[:min(quote, longName)]...)
->>>>>>> /tmp/tmp.Q41s0FdpVj
 	}
 	d.long += int64(quote)
 	d.text += int64(quote)

@@ -71,18 +71,20 @@ func TestRunFoldsAndSweeps(t *testing.T) {
 		settle(t, d, record("req_1", "k", time.Now(), 1, 0, 1))
 		d.TouchKey("k", time.Now())
 		go d.Run(t.Context())
-		time.Sleep(40 * time.Second)
+		time.Sleep(40*time.Second + time.Second/2) // between two ticks
 		synctest.Wait()
 		if pending, _ := d.journal.unfolded(); len(pending) != 0 {
 			t.Errorf("got %d records that are not folded", len(pending))
 		}
+		d.journal.mu.Lock()
 		if d.journal.dirty {
 			t.Error("the journal was not synced")
 		}
+		d.journal.mu.Unlock()
 		if e := d.keys.entry("k"); e.used.saved.Load() == 0 {
 			t.Error("the last use was not written down")
 		}
-		time.Sleep(72 * time.Hour)
+		time.Sleep(50 * time.Hour)
 		synctest.Wait()
 		if recs, _, err := d.Requests(t.Context(), db.RequestQuery{}); err != nil || len(recs) != 0 {
 			t.Errorf("got %d requests, %v, want none after their time", len(recs), err)

@@ -41,9 +41,9 @@ type spend struct {
 }
 
 // restore takes over what the file knows of a key.
-func (a *account) restore(c *counters, zone *time.Location) {
-	a.day.restore(c.days, func(t time.Time) db.Window { return db.DayOf(t, zone) })
-	a.month.restore(c.months, func(t time.Time) db.Window { return db.MonthOf(t, zone) })
+func (a *account) restore(c *counters, w windows) {
+	a.day.restore(c.days, w.day)
+	a.month.restore(c.months, w.month)
 	a.total.requests, a.total.tokens, a.total.cost = c.total.requests, c.total.tokens, c.total.cost
 }
 

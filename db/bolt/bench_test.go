@@ -109,3 +109,24 @@ func BenchmarkUsage(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkFold folds a journal of 20,000 records, the traffic of a busy second.
+func BenchmarkFold(b *testing.B) {
+	d := benchDB(b, 0)
+	now := time.Now()
+	i := 0
+	for b.Loop() {
+		b.StopTimer()
+		for range 20_000 {
+			i++
+			rec := record(fmt.Sprintf("req_%016d", i), fmt.Sprintf("key%07d", i%100), now.Add(time.Duration(i)*time.Microsecond), 1000, 500, 30)
+			if err := d.journal.append(&entry{rec: *rec, charged: true}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.StartTimer()
+		if err := d.fold(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

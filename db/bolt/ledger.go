@@ -36,19 +36,19 @@ type keyStanding struct {
 	use db.KeyUsage
 }
 
-// load reads the counters from the file. The keys are loaded.
+// loadCounters reads the counters from the file. The keys are loaded.
 func (d *DB) loadCounters(tx *bbolt.Tx) error {
-	zone := d.zone.Load()
+	w := windows{d.zone.Load()}
 	d.ledger.providers = map[string]*spend{}
 	err := eachCounters(tx, bucketProviders, func(name string, c *counters) {
-		d.provider(name).months.restore(c.months, windows{zone}.month)
+		d.provider(name).months.restore(c.months, w.month)
 	})
 	if err != nil {
 		return err
 	}
 	return eachCounters(tx, bucketCounters, func(id string, c *counters) {
 		if e := d.keys.entry(id); e != nil {
-			e.account.restore(c, zone)
+			e.account.restore(c, w)
 		}
 	})
 }

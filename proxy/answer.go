@@ -265,11 +265,14 @@ func (b *answerBody) record(reason string) *db.Record {
 	if b.meter == nil {
 		return rec
 	}
+	if reason == "" && b.meter.errored() { // an error inside of a 200
+		rec.Broken, rec.Error = true, "broken"
+	}
 	usage, reported := b.meter.reported()
 	switch {
 	case reason != "" && rec.Status < 400:
 		rec.Source = db.Aborted
-		if !reported {
+		if usage.Input == 0 { // Anthropic's is known from the first event
 			usage.Input = b.f.demand.input
 		}
 		if b.f.call.endpoint().hasOutput() {
@@ -277,9 +280,11 @@ func (b *answerBody) record(reason string) *db.Record {
 		}
 	case reported:
 		rec.Source = db.FromProvider
-	case rec.Status < 400 && !b.meter.errored():
+	case rec.Status < 400:
 		rec.Source = db.Estimated
-		usage.Input = b.f.demand.input
+		if usage.Input == 0 {
+			usage.Input = b.f.demand.input
+		}
 		if b.f.call.endpoint().hasOutput() {
 			usage.Output = b.meter.estimate()
 		}

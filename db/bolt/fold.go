@@ -252,34 +252,3 @@ func readPart(path string, off, limit int64, instance []byte) (data []byte, size
 	}
 	return data[:n], size, nil
 }
-
-// scanFrames calls fn with the payload of each frame in data and the place where
-// it begins. Bytes that are no frame are skipped up to the next one and told to
-// damage; final says that nothing follows data, so that a rest that is no frame
-// is damage too. It returns how many bytes were dealt with, and whether there
-// was a frame.
-func scanFrames(data []byte, final bool, fn func(payload []byte, at int), damage func(at, n int)) (n int, found bool) {
-	for n < len(data) {
-		if payload, whole := frameAt(data[n:]); whole {
-			fn(payload, n+frameHead)
-			n += frameHead + len(payload)
-			found = true
-			continue
-		}
-		if !final && len(data)-n < frameHead+maxPayload {
-			return n, found // it may go on behind data
-		}
-		bad := n
-		for n++; n < len(data); n++ {
-			if !final && len(data)-n < frameHead+maxPayload {
-				break
-			}
-			if _, whole := frameAt(data[n:]); whole {
-				break
-			}
-		}
-		damage(bad, n-bad)
-		found = true
-	}
-	return n, found
-}

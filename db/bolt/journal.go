@@ -20,10 +20,6 @@ const (
 	journalMagic = "THJ1"
 	headerSize   = 4 + instanceSize + 8 + 4
 
-	frameHead  = 8
-	frameMark  = 0xA7 << 24
-	maxPayload = 1 << 15
-
 	// rotateSize is the length at which the next file is begun.
 	rotateSize = 16 << 20
 	// maxPending is how many records that are not folded yet stay in memory for
@@ -201,36 +197,6 @@ func (j *journal) write(e *entry) error {
 	}
 	j.pending = append(j.pending, numbered{e, position{j.seq, j.off}})
 	return nil
-}
-
-// appendFrame encodes e with its frame behind b.
-func appendFrame(b []byte, e *entry) []byte {
-	start := len(b)
-	b = append(b, make([]byte, frameHead)...)
-	b = appendRecord(b, e)
-	binary.LittleEndian.PutUint32(b[start:], frameMark|uint32(len(b)-start-frameHead))
-	binary.LittleEndian.PutUint32(b[start+4:], frameSum(b[start:]))
-	return b
-}
-
-// frameSum is the checksum of a frame's length and payload.
-func frameSum(frame []byte) uint32 {
-	return crcUpdate(castagnoli(frame[:4]), frame[frameHead:])
-}
-
-// frameAt returns the payload of the frame that b begins with; whole says
-// whether there is one with a right checksum.
-func frameAt(b []byte) (payload []byte, whole bool) {
-	if len(b) < frameHead {
-		return nil, false
-	}
-	head := binary.LittleEndian.Uint32(b)
-	n := int(head &^ (0xFF << 24))
-	if head&(0xFF<<24) != frameMark || n == 0 || n > maxPayload || len(b) < frameHead+n {
-		return nil, false
-	}
-	b = b[:frameHead+n]
-	return b[frameHead:], frameSum(b) == binary.LittleEndian.Uint32(b[4:])
 }
 
 // sync makes what was written survive a power cut.

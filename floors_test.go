@@ -161,6 +161,28 @@ func TestRoomNames(t *testing.T) {
 	}
 }
 
+// TestNobodySleeps: a sleep is slow and wrong on a busy machine. Wait for the
+// event, or use testing/synctest, where time costs nothing; a line in a file
+// that does not import it says that it runs in there.
+func TestNobodySleeps(t *testing.T) {
+	for _, f := range goFiles(t) {
+		text, err := os.ReadFile(f.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.Contains(f.imports, "testing/synctest") {
+			continue
+		}
+		number := 0
+		for line := range strings.Lines(string(text)) {
+			number++
+			if strings.Contains(line, "time."+"Sleep(") && !strings.Contains(line, "synctest") {
+				t.Errorf("%s:%d sleeps", f.path, number)
+			}
+		}
+	}
+}
+
 // TestFasthttpIsNewEnough: the version that Fiber asks for by itself takes an
 // unread body for the next request, which smuggles requests past the keys.
 func TestFasthttpIsNewEnough(t *testing.T) {

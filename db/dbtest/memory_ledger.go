@@ -171,16 +171,18 @@ func (m *Mem) providerUse(provider string, t time.Time) db.WindowUse {
 func (m *Mem) sum(first int, w db.Window, line func(*line) bool, hold func(*db.Reservation) bool) db.WindowUse {
 	u := db.WindowUse{Resets: w.End}
 	in := func(t time.Time) bool { return w == db.Window{} || w.Contains(t) }
-	for _, l := range m.data.Lines[first:] {
-		if l.Charged && in(l.Time) && line(&l) {
+	for i := range m.data.Lines[first:] {
+		l := &m.data.Lines[first+i]
+		if l.Charged && in(l.Time) && line(l) {
 			tokens, cost := l.Record.Charge()
 			u.Requests++
 			u.Tokens = plus(u.Tokens, tokens)
 			u.Cost = plus(u.Cost, cost)
 		}
 	}
-	for _, h := range m.holds {
-		if in(h.Time) && hold(&h) {
+	for i := range m.holds {
+		h := &m.holds[i]
+		if in(h.Time) && hold(h) {
 			u.Requests++
 			u.HeldTokens = plus(u.HeldTokens, h.Tokens)
 			u.HeldCost = plus(u.HeldCost, h.Cost)

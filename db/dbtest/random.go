@@ -18,7 +18,7 @@ import (
 // newest, so with more than a minute there are no limits per minute.
 func testRandom(f *fixture, back time.Duration) {
 	seed := number(f, "DBTEST_SEED", rand.Uint64())
-	steps := number(f, "DBTEST_STEPS", 1500)
+	steps := number(f, "DBTEST_STEPS", 1000)
 	f.Logf("DBTEST_SEED=%d DBTEST_STEPS=%d", seed, steps)
 	p := &pair{
 		fixture: f, r: rand.New(rand.NewPCG(seed, uint64(back))), oracle: Memory(Options{Zone: f.Zone}),

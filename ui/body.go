@@ -22,10 +22,11 @@ func readBody(c *fiber.Ctx) ([]byte, error) {
 		return nil, &Error{Status: 415, Type: "invalid_request_error", Code: "unsupported_encoding", Message: "Send the request body uncompressed."}
 	}
 	req := &c.Context().Request
+	stream := c.Context().RequestBodyStream()
 	if req.Header.ContentLength() > maxBody {
+		discard(stream)
 		return nil, errTooLarge
 	}
-	stream := c.Context().RequestBodyStream()
 	if stream == nil {
 		if len(req.Body()) > maxBody {
 			return nil, errTooLarge
@@ -37,9 +38,19 @@ func readBody(c *fiber.Ctx) ([]byte, error) {
 		return nil, errInvalid("The request body broke off.")
 	}
 	if len(body) > maxBody {
+		discard(stream)
 		return nil, errTooLarge
 	}
 	return body, nil
+}
+
+// discard reads some of what is left of a body that is refused: closing the
+// connection in the middle of an upload would reset it before its sender, whom
+// we know by now, has read why.
+func discard(stream io.Reader) {
+	if stream != nil {
+		_, _ = io.CopyN(io.Discard, stream, 16*maxBody)
+	}
 }
 
 // field is one member of a JSON object, as it was sent.

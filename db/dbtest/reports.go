@@ -242,10 +242,9 @@ func testRequestPages(f *fixture) {
 		}
 	}
 	slices.Reverse(want)
-	walk := func(q db.RequestQuery, want []string) {
+	walk := func(q db.RequestQuery, size int, want []string) {
 		f.Helper()
-		q.Before = ""
-		for size := page(q.Limit); ; {
+		for {
 			recs, next, err := f.Store.Requests(ctx, q)
 			f.ok(err)
 			if n := min(size, len(want)); len(recs) != n {
@@ -265,8 +264,8 @@ func testRequestPages(f *fixture) {
 			}
 		}
 	}
-	for _, limit := range []int{0, 7, 251, many - 1, many, 10_000} {
-		walk(db.RequestQuery{Limit: limit}, want)
+	for limit, size := range map[int]int{0: 100, 7: 7, 500: 500, many: 500, 10_000: 500} {
+		walk(db.RequestQuery{Limit: limit}, size, want)
 	}
 	var odd []string
 	for i, id := range want {
@@ -275,7 +274,7 @@ func testRequestPages(f *fixture) {
 		}
 	}
 	for _, limit := range []int{1, 100, len(odd), len(odd) - 1} {
-		walk(db.RequestQuery{Key: "odd", Limit: limit}, odd)
+		walk(db.RequestQuery{Key: "odd", Limit: limit}, limit, odd)
 	}
 	// A newer record does not move the pages.
 	_, next, err := f.Store.Requests(ctx, db.RequestQuery{Limit: 2})

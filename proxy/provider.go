@@ -26,6 +26,8 @@ type provider struct {
 	upstream http.RoundTripper
 	// catalog is what the provider's own GET /models listed, nil before the first time.
 	catalog atomic.Pointer[catalog]
+	health  *health
+	queue   *queue
 }
 
 // newProvider prepares the connections to a provider; it opens none.
@@ -38,7 +40,8 @@ func newProvider(c config.Provider) (*provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("provider %s: %w", c.Name, err)
 	}
-	return &provider{Provider: c, scheme: base.Scheme, host: base.Host, path: base.EscapedPath(), upstream: transport}, nil
+	return &provider{Provider: c, scheme: base.Scheme, host: base.Host, path: base.EscapedPath(), upstream: transport,
+		health: newHealth(), queue: newQueue(c.MaxConcurrency)}, nil
 }
 
 func newTransport(c config.Provider) (*http.Transport, error) {
@@ -145,9 +148,11 @@ func (p *provider) request(ctx context.Context, call *Call, headers http.Header,
 }
 
 // connected returns a context under which RoundTrip notes in got that there
-// was a connection: before that nothing can have been sent.
+// was a connection: before that nothing can have been sent. The transport asks
+// for another one where the first turned out to be dead before it took anything.
 func connected(ctx context.Context, got *atomic.Bool) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) { got.Store(false) },
 		GotConn: func(httptrace.GotConnInfo) { got.Store(true) },
 	})
 }

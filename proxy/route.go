@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"slices"
 	"strings"
 
 	"tokenhub/db"
@@ -13,14 +14,20 @@ type target struct {
 	// that of a fallback. served is the model sent to the provider.
 	asked, served string
 	weight        int
+	// group is the index of its name among the route's groups.
+	group int
 }
 
-// route is where a request may go, in order.
+// route is where a request may go.
 type route struct {
 	// model is the name asked for, empty when there is none; inQuery says that
 	// it stands in the query.
 	model   string
 	inQuery bool
+	// groups are the name asked for and its fallbacks, in the order in which they
+	// are tried; targets are those of all groups, in the order of the
+	// configuration: see [state.order].
+	groups  []group
 	targets []target
 	// window is the model's context window in tokens, 0 = unknown.
 	window int64
@@ -39,16 +46,22 @@ func (s *state) route(key *db.Key, call *Call, body *payload) (*route, *Error) {
 	if err != nil {
 		return nil, err
 	}
+	strategy, err := wantedStrategy(call)
+	if err != nil {
+		return nil, err
+	}
 	if name == "" || name == "auto" && s.aliases[name] == nil && len(s.cfg.Routing.Auto) == 0 {
-		return s.untouched(key, call, name)
+		return s.untouched(key, call, name, strategy)
 	}
 	r := &route{model: name, inQuery: !body.statesModel()}
 	if name == "auto" && s.aliases[name] == nil {
-		return r, s.chain(r, key, s.cfg.Routing.Auto)
+		return r, s.auto(r, key, strategy)
 	}
-	if r.targets, err = s.resolve(key, name); err != nil {
+	targets, err := s.resolve(key, name)
+	if err != nil {
 		return nil, err
 	}
+	r.add(s.group(name, strategy), targets)
 	var fallbacks []string
 	if alias := s.aliases[name]; alias != nil {
 		fallbacks, r.window = alias.Fallbacks, alias.ContextWindow
@@ -59,22 +72,71 @@ func (s *state) route(key *db.Key, call *Call, body *payload) (*route, *Error) {
 	for _, f := range fallbacks {
 		// One that is unknown or not allowed is no way out, and no error either.
 		if more, err := s.resolve(key, f); err == nil {
-			r.targets = append(r.targets, more...)
+			r.add(s.group(f, strategy), more)
 		}
 	}
 	return r, nil
 }
 
-// chain fills the route with the targets of several names, in order; the error
-// is the first one when none of them leads anywhere.
-func (s *state) chain(r *route, key *db.Key, names []string) *Error {
+// wantedStrategy is the strategy that the caller asks for; empty when it does not.
+func wantedStrategy(call *Call) (string, *Error) {
+	wanted := strings.TrimSpace(header(call.Header, "X-Inferoute-Strategy"))
+	if wanted != "" && !slices.Contains(strategies, wanted) {
+		return "", failf("invalid_strategy", "There is no strategy %q. X-Inferoute-Strategy takes %s.", clip(wanted), strings.Join(strategies, ", "))
+	}
+	return wanted, nil
+}
+
+// clip shortens what a caller sent for a message.
+func clip(text string) string {
+	if len(text) > 50 {
+		return strings.ToValidUTF8(text[:50], "") + "..."
+	}
+	return text
+}
+
+// group is the group of a name; strategy is what the caller wants, if anything.
+func (s *state) group(name, strategy string) group {
+	g := group{name: name, strategy: strategy, rotation: s.rotations[name]}
+	if alias := s.aliases[name]; alias != nil && g.strategy == "" {
+		g.strategy = alias.Strategy
+	}
+	if g.strategy == "" {
+		g.strategy = s.cfg.Routing.Strategy
+	}
+	return g
+}
+
+// add adds the targets of a name; one that is on the route already is not tried
+// twice.
+func (r *route) add(g group, targets []target) {
+	for _, t := range targets {
+		if !slices.ContainsFunc(r.targets, func(o target) bool { return o.place() == t.place() }) {
+			t.group = len(r.groups)
+			r.targets = append(r.targets, t)
+		}
+	}
+	r.groups = append(r.groups, g)
+}
+
+// auto fills the route with what routing.auto lists: its names are tried in
+// order, unless the caller asks for a strategy, which then chooses among all of
+// them. The error is the first one when none of them leads anywhere.
+func (s *state) auto(r *route, key *db.Key, strategy string) *Error {
 	var first *Error
-	for _, name := range names {
+	var all []target
+	for _, name := range s.cfg.Routing.Auto {
 		more, err := s.resolve(key, name)
 		if err != nil && first == nil {
 			first = err
 		}
-		r.targets = append(r.targets, more...)
+		if strategy == "" {
+			r.add(s.group(name, ""), more)
+		}
+		all = append(all, more...)
+	}
+	if strategy != "" {
+		r.add(s.group("auto", strategy), all)
 	}
 	if len(r.targets) == 0 {
 		return first
@@ -157,10 +219,15 @@ func (s *state) resolve(key *db.Key, name string) ([]target, *Error) {
 
 // untouched routes a call that names no model: to the provider named in
 // X-TokenHub-Provider, else to the first one that the key may use.
-func (s *state) untouched(key *db.Key, call *Call, name string) (*route, *Error) {
+func (s *state) untouched(key *db.Key, call *Call, name, strategy string) (*route, *Error) {
 	if name == "" && call.endpoint() != other && len(s.cfg.Routing.Auto) > 0 && call.Method == "POST" {
 		r := &route{}
-		return r, s.chain(r, key, s.cfg.Routing.Auto)
+		return r, s.auto(r, key, strategy)
+	}
+	only := func(p *provider) *route {
+		r := &route{model: name}
+		r.add(s.group(name, strategy), []target{{provider: p, asked: name, served: name, weight: 1}})
+		return r
 	}
 	if wanted := header(call.Header, "X-Tokenhub-Provider"); wanted != "" {
 		p := s.byName[wanted]
@@ -170,7 +237,7 @@ func (s *state) untouched(key *db.Key, call *Call, name string) (*route, *Error)
 		if !providerAllowed(key, p.Name) {
 			return nil, failf("provider_not_allowed", "This API key may not use the provider %q.", wanted)
 		}
-		return &route{model: name, targets: []target{{provider: p, asked: name, served: name, weight: 1}}}, nil
+		return only(p), nil
 	}
 	for _, p := range s.providers {
 		if !providerAllowed(key, p.Name) {
@@ -179,7 +246,7 @@ func (s *state) untouched(key *db.Key, call *Call, name string) (*route, *Error)
 		if name != "" && !modelAllowed(key, name, p.Name, name) {
 			return nil, failf("model_not_allowed", "This API key may not call the model %q. GET /v1/models lists those that it may call.", name)
 		}
-		return &route{model: name, targets: []target{{provider: p, asked: name, served: name, weight: 1}}}, nil
+		return only(p), nil
 	}
 	return nil, failf("provider_not_allowed", "This API key may not use any of the configured providers.")
 }

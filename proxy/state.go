@@ -18,13 +18,15 @@ type state struct {
 	prices    *prices
 	bodies    *bodies
 	fallback  map[string]bool // routing.fallback_on
+	// rotations is whose turn it is, for each name that may have several targets.
+	rotations map[string]*rotation
 }
 
 // newState builds the state of cfg; providers of old that did not change keep
-// their connections.
+// their connections and their health, all of the same name their queue.
 func newState(cfg *config.Config, old *state) (*state, error) {
 	s := &state{cfg: cfg, byName: map[string]*provider{}, aliases: map[string]*config.Model{},
-		prices: newPrices(cfg.Prices, nil), fallback: map[string]bool{}}
+		prices: newPrices(cfg.Prices, nil), fallback: map[string]bool{}, rotations: map[string]*rotation{}}
 	for _, c := range cfg.Providers {
 		var p *provider
 		if old != nil && old.byName[c.Name] != nil && reflect.DeepEqual(old.byName[c.Name].Provider, c) {
@@ -34,12 +36,23 @@ func newState(cfg *config.Config, old *state) (*state, error) {
 			if p, err = newProvider(c); err != nil {
 				return nil, err
 			}
+			if old != nil && old.byName[c.Name] != nil {
+				p.queue = old.byName[c.Name].queue
+			}
 		}
 		s.providers = append(s.providers, p)
 		s.byName[c.Name] = p
 	}
 	for i := range cfg.Models {
-		s.aliases[cfg.Models[i].Name] = &cfg.Models[i]
+		m := &cfg.Models[i]
+		s.aliases[m.Name] = m
+		s.rotations[m.Name] = newRotation()
+		if old != nil && old.aliases[m.Name] != nil && reflect.DeepEqual(old.aliases[m.Name].Targets, m.Targets) {
+			s.rotations[m.Name] = old.rotations[m.Name]
+		}
+	}
+	if s.rotations["auto"] == nil {
+		s.rotations["auto"] = newRotation()
 	}
 	for _, f := range cfg.Routing.FallbackOn {
 		s.fallback[f] = true

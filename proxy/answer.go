@@ -60,14 +60,13 @@ type answerBody struct {
 	settled bool
 	closed  bool
 
-	idle, total *time.Timer
+	idle *time.Timer
 	// waiting is when the read that is running now began, Unix nanoseconds; 0 = none is.
 	waiting atomic.Int64
 }
 
-// watchIdle ends the answer when the provider sends nothing for its idle time,
-// or when the total time is over. The time that the caller takes to read does
-// not count as idle.
+// watchIdle ends the answer when the provider sends nothing for its idle time.
+// The time that the caller takes to read does not count as idle.
 func (b *answerBody) watchIdle() {
 	t := b.a.target.provider.Timeouts
 	if t.Idle > 0 {
@@ -83,9 +82,6 @@ func (b *answerBody) watchIdle() {
 			}
 			b.idle.Reset(t.Idle - silent)
 		})
-	}
-	if t.Total > 0 {
-		b.total = time.AfterFunc(time.Until(b.a.start.Add(t.Total)), func() { b.a.cancel(errTotal) })
 	}
 }
 
@@ -226,9 +222,6 @@ func (b *answerBody) Close() error {
 	if b.idle != nil {
 		b.idle.Stop()
 	}
-	if b.total != nil {
-		b.total.Stop()
-	}
 	if !b.settled {
 		// The caller is gone, or does not take the bytes.
 		reason := "canceled"
@@ -255,12 +248,14 @@ func (b *answerBody) settle(reason string) {
 	rec := b.record(reason)
 	b.f.settle(b.a, rec)
 	b.f.log(b.a, rec)
+	b.f.judgeEnd(b.a, reason)
 }
 
 // record says what the call really used.
 func (b *answerBody) record(reason string) *db.Record {
 	rec := b.f.newRecord(b.a)
-	rec.Status, rec.FirstByte, rec.Stream = b.a.resp.StatusCode, b.a.firstByte, b.sse
+	rec.Status, rec.Stream = b.a.resp.StatusCode, b.sse
+	rec.FirstByte = b.a.start.Add(b.a.firstByte).Sub(b.f.call.Start)
 	rec.Broken, rec.Error = reason != "", reason
 	if b.meter == nil {
 		return rec
@@ -308,7 +303,12 @@ func (f *flight) failedRecord(a *attempt) *db.Record {
 	if a.resp != nil && a.err == nil {
 		rec.Status, rec.Error, rec.Broken = a.resp.StatusCode, "", false
 	}
-	if cause := causeOf(a.ctx); errors.Is(cause, errGone) {
+	switch {
+	case errors.Is(a.err, errRevoked):
+		rec.Error = "revoked"
+	case errors.Is(a.err, errShutdown):
+		rec.Error = "shutdown"
+	case errors.Is(a.err, errGone):
 		rec.Error = "canceled"
 		rec.Source = db.Aborted
 		rec.Usage.Input = f.demand.input

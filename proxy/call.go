@@ -73,6 +73,7 @@ var (
 	errGone     = causeError("the caller left")
 	errRevoked  = causeError("the key was revoked")
 	errShutdown = causeError("the server is stopping")
+	errFull     = causeError("no place at the provider within first_byte")
 	errSilent   = causeError("no answer within first_byte")
 	errIdle     = causeError("nothing came for the idle time")
 	errTotal    = causeError("the total time is over")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,8 +14,18 @@ import (
 	"tokenhub/db"
 )
 
-// maxAttempts bounds how often one call is sent, retries included.
-const maxAttempts = 8
+const (
+	// maxAttempts bounds how often one call is sent, retries included.
+	maxAttempts = 8
+	// attemptsWithin is how long after the call began a third attempt, and each
+	// one after it, may begin. Two are always made.
+	attemptsWithin = 15 * time.Minute
+	// maxMisses bounds how often a call looks for a better target than the one
+	// that was taken from it.
+	maxMisses = 5
+	// retryPause is the pause before the first retry; it doubles with each.
+	retryPause = 50 * time.Millisecond
+)
 
 // attempt is one try at one target.
 type attempt struct {
@@ -23,7 +34,12 @@ type attempt struct {
 	start  time.Time
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	timer  *time.Timer
+	// silence ends it when no answer comes, total when it lasts too long.
+	silence, total *time.Timer
+	// probe says that it finds out whether a resting target answers again.
+	probe bool
+	// inside says that it holds a place at the provider.
+	inside bool
 	// connected says that there was a connection: the request may have been sent.
 	connected atomic.Bool
 	resp      *http.Response
@@ -41,47 +57,146 @@ const prefixSize = 4 << 10
 
 var prefixes = sync.Pool{New: func() any { return new([prefixSize]byte) }}
 
-// forward is hops 4 to 6: it tries the targets in order until one answers. Until
-// a byte of an answer was passed on, a failure in fallback_on leads to the next.
+// forward is hops 4 to 6: it tries the targets in the order of the moment until
+// one answers. Until a byte of an answer was passed on, a failure in fallback_on
+// leads to the next.
 func (f *flight) forward(ctx context.Context) (*http.Response, error) {
 	headers := forwardHeaders(f.call.Header)
 	if f.call.endpoint().isMetered() {
 		headers["Accept-Encoding"] = []string{"identity"}
 	}
+	left := f.route.targets
+	retries, misses := 0, 0
+	var again *target // the one to retry, if any
 	var refusal error // why a target could not even be tried
-	for _, t := range f.route.targets {
-		for retry := 0; retry <= f.st.cfg.Routing.Retries; retry++ {
-			if len(f.failed) == maxAttempts {
-				break
-			}
-			if err := f.reserve(ctx, t); err != nil {
-				if skippable(err) {
-					refusal = err
-					break
-				}
+	for len(left) > 0 && f.mayTry() {
+		c := f.next(left, again)
+		if err := f.reserve(ctx, c.target); err != nil {
+			if !skippable(err) && (len(f.failed) == 0 || !isLimit(err)) {
 				return nil, errors.Join(err, f.noteFailed(nil))
 			}
-			a := f.try(ctx, t, headers)
-			reason := a.failure()
-			if reason == "" || a.err == nil && !f.st.fallback[reason] {
-				return f.answer(a)
-			}
-			f.failed = append(f.failed, a)
-			if causeOf(ctx) != nil || !f.st.fallback[reason] || !f.body.replayable() && f.body.length != 0 && a.connected.Load() {
-				return f.giveUp(ctx, refusal)
-			}
-			if reason != "connect" {
+			refusal, again, left = err, nil, without(left, c.target)
+			continue
+		}
+		a, ok := f.attempt(ctx, c, headers, len(left) == 1 || again != nil || misses == maxMisses)
+		if !ok {
+			misses++ // it changed since it was chosen: choose again
+			continue
+		}
+		reason := a.failure()
+		f.judge(ctx, a, reason)
+		if reason == "" || a.err == nil && !f.st.fallback[reason] {
+			return f.answer(a)
+		}
+		f.failed = append(f.failed, a)
+		if causeOf(ctx) != nil || !f.st.fallback[reason] || !f.body.replayable() && f.body.length != 0 && a.connected.Load() {
+			break
+		}
+		if reason == "connect" && retries < f.st.cfg.Routing.Retries && (len(left) == 1 || !f.resting(c.target)) {
+			if pause(ctx, retryPause<<min(retries, 5)) != nil {
 				break
 			}
+			retries++
+			again = &c.target
+			continue
 		}
+		retries, again, left = 0, nil, without(left, c.target)
 	}
 	return f.giveUp(ctx, refusal)
+}
+
+// mayTry reports whether another attempt may be made.
+func (f *flight) mayTry() bool {
+	n := len(f.failed)
+	return n < 2 || n < maxAttempts && f.g.now().Sub(f.call.Start) < attemptsWithin
+}
+
+// next is the target that is tried now: the one to retry, or the first one in
+// the order of the moment. A turn is taken before the first attempt only.
+func (f *flight) next(left []target, again *target) candidate {
+	if again != nil {
+		return candidate{target: *again, condition: condition{resting: true}, full: true}
+	}
+	take := !f.turned
+	f.turned = true
+	return f.st.order(f.route, left, f.demand, f.g.now(), take)[0]
+}
+
+// resting reports whether a target rests now.
+func (f *flight) resting(t target) bool { return t.provider.health.look(t.served, f.g.now()).resting }
+
+// without returns the targets but one.
+func without(list []target, t target) []target {
+	out := make([]target, 0, len(list))
+	for _, o := range list {
+		if o.place() != t.place() {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+// attempt waits for a place at a target and tries it. Without ok it is not what
+// it was when it was chosen: it has begun to rest, or was filled by others. With
+// only there is nobody else to go to.
+func (f *flight) attempt(ctx context.Context, c candidate, headers http.Header, only bool) (*attempt, bool) {
+	q := c.provider.queue
+	if !q.try() {
+		if !c.full && !only {
+			return nil, false
+		}
+		if err := f.waitFor(ctx, c.target); err != nil {
+			return f.stillborn(ctx, c.target, err), true
+		}
+	}
+	probe, ok := c.provider.health.enter(c.served, f.g.now(), c.resting || only)
+	if !ok {
+		q.leave()
+		return nil, false
+	}
+	return f.try(ctx, c.target, headers, probe), true
+}
+
+// waitFor waits for a place at a provider, as long as it may take to answer.
+func (f *flight) waitFor(ctx context.Context, t target) error {
+	if d := t.provider.Timeouts.FirstByte; d > 0 {
+		limited, cancel := context.WithTimeoutCause(ctx, d, errFull)
+		defer cancel()
+		ctx = limited
+	}
+	return t.provider.queue.wait(ctx, f.key.ID, f.g.now())
+}
+
+// stillborn is an attempt that came to nothing before anything was sent.
+func (f *flight) stillborn(ctx context.Context, t target, err error) *attempt {
+	a := &attempt{target: t, number: len(f.failed) + 1, start: f.g.now()}
+	a.ctx, a.cancel = context.WithCancelCause(ctx)
+	a.fail(err)
+	return a
+}
+
+// pause waits a moment, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // skippable reports whether a refusal concerns one target only.
 func skippable(err error) bool {
 	var e *Error
 	return errors.As(err, &e) && (e.Code == "model_not_priced" || e.Code == "all_providers_failed")
+}
+
+// isLimit reports whether a limit of the key's is in the way.
+func isLimit(err error) bool {
+	var limit *db.LimitError
+	return errors.As(err, &limit)
 }
 
 // reserve takes the worst case at a target out of the key's limits; it moves
@@ -116,11 +231,14 @@ func (f *flight) reserve(ctx context.Context, t target) error {
 
 // try sends the call to a target and waits until its answer can be committed:
 // a stream at its headers, anything else at its first byte.
-func (f *flight) try(ctx context.Context, t target, headers http.Header) *attempt {
-	a := &attempt{target: t, number: len(f.failed) + 1, start: f.g.now()}
+func (f *flight) try(ctx context.Context, t target, headers http.Header, probe bool) *attempt {
+	a := &attempt{target: t, number: len(f.failed) + 1, start: f.g.now(), inside: true, probe: probe}
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
 	if d := t.provider.Timeouts.FirstByte; d > 0 {
-		a.timer = time.AfterFunc(d, func() { a.cancel(errSilent) })
+		a.silence = time.AfterFunc(d, func() { a.cancel(errSilent) })
+	}
+	if d := t.provider.Timeouts.Total; d > 0 {
+		a.total = time.AfterFunc(d, func() { a.cancel(errTotal) })
 	}
 	a.strip = f.asksUsage(t)
 	call := f.call
@@ -138,7 +256,7 @@ func (f *flight) try(ctx context.Context, t target, headers http.Header) *attemp
 	a.resp, a.body = resp, resp.Body
 	a.firstByte = f.g.now().Sub(a.start)
 	if isStream(resp) || resp.ContentLength == 0 || f.call.Method == "HEAD" || !f.g.hasBody(resp) {
-		a.stopTimer()
+		a.heard()
 		return a
 	}
 	a.buf = prefixes.Get().(*[prefixSize]byte)
@@ -151,7 +269,7 @@ func (f *flight) try(ctx context.Context, t target, headers http.Header) *attemp
 		a.fail(a.first)
 		return a
 	}
-	a.stopTimer()
+	a.heard()
 	return a
 }
 
@@ -177,8 +295,7 @@ func (a *attempt) fail(err error) {
 }
 
 // failure names what went wrong in the words of fallback_on: connect, broken,
-// timeout, 5xx, 429; empty when the answer is one to pass on, or when it was
-// the caller who ended it.
+// timeout, 5xx, 429; empty when the answer is one to pass on.
 func (a *attempt) failure() string {
 	switch {
 	case a.err == nil && a.resp.StatusCode >= 500:
@@ -187,26 +304,36 @@ func (a *attempt) failure() string {
 		return "429"
 	case a.err == nil:
 		return ""
+	case errors.Is(a.err, errFull):
+		return "timeout"
 	case !a.connected.Load():
 		return "connect"
-	case errors.Is(a.err, errSilent):
+	case errors.Is(a.err, errSilent), errors.Is(a.err, errTotal):
 		return "timeout"
 	}
 	return "broken"
 }
 
-func (a *attempt) stopTimer() {
-	if a.timer != nil {
-		a.timer.Stop()
+// heard says that the answer has begun.
+func (a *attempt) heard() {
+	if a.silence != nil {
+		a.silence.Stop()
 	}
 }
 
-// close ends the request to the provider.
+// close ends the request to the provider and gives its place back.
 func (a *attempt) close() {
-	a.stopTimer()
+	a.heard()
+	if a.total != nil {
+		a.total.Stop()
+	}
 	a.cancel(errDone)
 	if a.body != nil {
 		_ = a.body.Close()
+	}
+	if a.inside {
+		a.inside = false
+		a.target.provider.queue.leave()
 	}
 	if a.buf != nil {
 		prefixes.Put(a.buf)
@@ -217,18 +344,19 @@ func (a *attempt) close() {
 // giveUp ends a call that no target served whole: the last answer that a
 // provider gave passes, whatever its status; else the caller is told why none did.
 func (f *flight) giveUp(ctx context.Context, refusal error) (*http.Response, error) {
-	for i := len(f.failed) - 1; i >= 0; i-- {
-		if a := f.failed[i]; a.resp != nil && a.err == nil {
+	if len(f.failed) == 0 {
+		return nil, refusal
+	}
+	for i := len(f.failed) - 1; i >= 0 && causeOf(ctx) == nil; i-- {
+		if a := f.failed[i]; a.err == nil {
 			f.failed = append(f.failed[:i], f.failed[i+1:]...)
 			return f.answer(a)
 		}
 	}
-	if len(f.failed) == 0 {
-		return nil, refusal
-	}
+	several := slices.ContainsFunc(f.failed, func(a *attempt) bool { return a.target.place() != f.failed[0].target.place() })
 	last := f.failed[len(f.failed)-1]
 	f.failed = f.failed[:len(f.failed)-1]
-	f.noteFailed(nil)
+	_ = f.noteFailed(nil)
 	if last.connected.Load() {
 		f.settle(last, f.failedRecord(last))
 	}
@@ -236,11 +364,16 @@ func (f *flight) giveUp(ctx context.Context, refusal error) (*http.Response, err
 	if causeOf(ctx) != nil {
 		return nil, context.Cause(ctx)
 	}
+	if own := (*Error)(nil); errors.As(last.err, &own) {
+		return nil, own // the request itself was at fault
+	}
 	e := &Error{Code: "provider_unreachable", RetryAfter: retrySoon, Err: last.err,
 		Message: "The provider of this model can't be reached. Try again soon; the operator finds the reason in the log under this request ID."}
 	switch {
-	case last.number > 1 && len(f.route.targets) > 1:
+	case several:
 		e.Code, e.Message = "all_providers_failed", "None of the providers of this model answered. Try again soon; the operator finds the reasons in the log under this request ID."
+	case errors.Is(last.err, errFull):
+		e.Code, e.Message = "provider_timeout", "The provider of this model had no place free in time. Try again later, or ask the operator to raise max_concurrency."
 	case last.failure() == "timeout":
 		e.Code, e.Message = "provider_timeout", "The provider of this model did not answer in time. Try again later, or ask the operator to raise first_byte."
 	case last.failure() == "broken":

@@ -79,6 +79,9 @@ func (g *Gateway) SetConfig(c *config.Config) error {
 		return err
 	}
 	g.state.Store(st)
+	for _, p := range st.providers {
+		p.queue.resize(p.MaxConcurrency)
+	}
 	for _, p := range old.providers {
 		if st.byName[p.Name] != p {
 			p.close()
@@ -130,6 +133,8 @@ type flight struct {
 	// res is what is reserved; held until it is settled or released.
 	res  db.Reservation
 	held bool
+	// turned says that its turn in the rotation of its model is used up.
+	turned bool
 	// failed are the attempts that did not become the answer.
 	failed []*attempt
 }

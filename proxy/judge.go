@@ -1,0 +1,77 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// judge tells the health of a target what an attempt says about it. A caller
+// that left, a request that was at fault and one that found no place say nothing.
+func (f *flight) judge(ctx context.Context, a *attempt, reason string) {
+	h, served, now := a.target.provider.health, a.target.served, f.g.now()
+	var own *Error
+	switch {
+	case errors.Is(a.err, errFull):
+	case causeOf(ctx) != nil, errors.As(a.err, &own), reason == "" && a.resp.StatusCode >= 400:
+		h.left(served, a.probe)
+	case reason == "":
+		f.tell(a, h.answered(served, a.start, now, a.firstByte, a.probe), "")
+	default:
+		wish := time.Duration(0)
+		if a.err == nil {
+			wish = wishOf(a.resp.StatusCode, a.resp.Header, now)
+		}
+		why := describe(a, reason)
+		f.tell(a, h.failed(served, a.start, now, why, wish, a.probe), why)
+	}
+	a.probe = false
+}
+
+// judgeEnd tells the health how an answer that was passed on ended; reason is
+// empty when it is complete.
+func (f *flight) judgeEnd(a *attempt, reason string) {
+	if a.resp.StatusCode >= 400 {
+		return
+	}
+	h, served := a.target.provider.health, a.target.served
+	cause := causeOf(a.ctx)
+	switch {
+	case reason == "":
+		h.completed(served, a.start)
+	case cause == nil:
+		why := "it broke off in the middle of an answer"
+		f.tell(a, h.failed(served, a.start, f.g.now(), why, 0, false), why)
+	case errors.Is(cause, errIdle):
+		f.tell(a, h.failed(served, a.start, f.g.now(), cause.Error(), 0, false), cause.Error())
+	}
+}
+
+// describe says in a few words why an attempt failed.
+func describe(a *attempt, reason string) string {
+	switch {
+	case a.err == nil:
+		return strings.TrimSpace(fmt.Sprintf("it answered %d %s", a.resp.StatusCode, http.StatusText(a.resp.StatusCode)))
+	case reason == "connect":
+		return "it can't be reached: " + a.err.Error()
+	case reason == "broken":
+		return "it closed the connection without an answer: " + a.err.Error()
+	}
+	return a.err.Error()
+}
+
+// tell logs that a target began or ceased to rest.
+func (f *flight) tell(a *attempt, what change, why string) {
+	p, served := a.target.provider, a.target.served
+	switch what {
+	case beganToRest:
+		until := p.health.look(served, f.g.now()).until
+		f.g.log.Warn().Str("provider", p.Name).Str("model", served).Str("reason", why).Time("until", until).
+			Msg("the provider keeps failing: it rests, and is tried after the others")
+	case recovered:
+		f.g.log.Info().Str("provider", p.Name).Str("model", served).Msg("the provider answers again")
+	}
+}

@@ -3,9 +3,10 @@
 // reservations, and the usage that was counted.
 //
 // It is a contract, not an engine: [Store] lists the intents and each of their
-// outcomes, the pure arithmetic of limits stands in limit.go, and the engines
-// live below (db/bolt; db/dbtest has a reference engine in memory and the suite
-// that each engine passes). The package imports the standard library only.
+// outcomes, and the engines live below (db/bolt; db/dbtest has a reference engine
+// in memory and the suite that each engine passes). The pure arithmetic that they
+// share stands here: [Decide], [DayOf] and what is beside them. The package
+// imports the standard library only.
 //
 //	key, err := store.Key(ctx, id)                  // live record
 //	res, err := store.Reserve(ctx, db.Claim{...})   // the worst case, atomically

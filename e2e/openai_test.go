@@ -369,3 +369,19 @@ func TestDemoWithOpenAI(t *testing.T) {
 
 	checkUsage(t, h, requests, tokens)
 }
+
+// TestModelOfAnUpload: a multipart body says its model too, behind a large file.
+func TestModelOfAnUpload(t *testing.T) {
+	p := startProvider(t, answers(openaiAnswers))
+	h := startHub(t, p.config())
+	for models, allowed := range map[string]bool{"whisper-*": true, "gpt-*": false} {
+		_, err := transcribe(t.Context(), openaiClient(h.url, h.key(t, "only "+models, "--models", models)))
+		if !allowed {
+			if e := openaiError(t, err); e.Code != "model_not_allowed" {
+				t.Errorf("a key for %s gets %d %s", models, e.StatusCode, e.RawJSON())
+			}
+		} else if err != nil {
+			t.Errorf("a key for %s: %v", models, err)
+		}
+	}
+}

@@ -121,16 +121,16 @@ func (p *pair) act() {
 // tick moves the clock.
 func (p *pair) tick() {
 	var by time.Duration
-	switch n := p.r.IntN(200); {
-	case n < 120:
+	switch n := p.r.IntN(400); {
+	case n < 300:
 		by = time.Duration(p.r.IntN(3000)) * time.Millisecond
-	case n < 140:
+	case n < 340:
 		by = time.Duration(p.r.IntN(90)) * time.Second
-	case n < 148:
+	case n < 346:
 		by = time.Duration(p.r.IntN(30)) * time.Hour
-	case n < 150:
+	case n < 348:
 		by = time.Duration(p.r.IntN(35)) * 24 * time.Hour
-	case n < 170:
+	case n < 388:
 		by = -time.Duration(p.r.Int64N(int64(p.back))).Round(time.Millisecond)
 	}
 	p.now = p.now.Add(by)
@@ -164,18 +164,18 @@ func (p *pair) someLimits() (l db.Limits) {
 		}
 	}
 	if p.minutes {
-		set(&l.RequestsPerMinute, 20)
-		set(&l.TokensPerMinute, 3000)
+		set(&l.RequestsPerMinute, 8)
+		set(&l.TokensPerMinute, 2000)
 	}
-	set(&l.ConcurrentRequests, 8)
-	set(&l.DailyTokens, 20_000)
-	set(&l.DailyUSD, 40_000)
-	set(&l.MonthlyTokens, 100_000)
-	set(&l.MonthlyUSD, 200_000)
+	set(&l.ConcurrentRequests, 6)
+	set(&l.DailyTokens, 3000)
+	set(&l.DailyUSD, 5000)
+	set(&l.MonthlyTokens, 10_000)
+	set(&l.MonthlyUSD, 15_000)
 	// Totals only grow: what is used up would stay used up.
 	if p.step < 300 {
-		set(&l.TotalTokens, 100_000)
-		set(&l.TotalUSD, 200_000)
+		set(&l.TotalTokens, 10_000)
+		set(&l.TotalUSD, 15_000)
 	}
 	return l
 }
@@ -189,7 +189,7 @@ func (p *pair) someClaim(id string) db.Claim {
 		c.FixedCost = p.r.Int64N(500)
 	}
 	if p.r.IntN(3) == 0 {
-		c.ProviderLimit = 1 + p.r.Int64N(200_000)
+		c.ProviderLimit = 1 + p.r.Int64N(40_000)
 	}
 	return c
 }

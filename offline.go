@@ -56,8 +56,7 @@ func (o *offline) Client() *http.Client {
 // Close ends the handlers and closes the store.
 func (o *offline) Close() error {
 	_ = o.ln.Close()
-	<-o.ended
-	return o.store.Close()
+	return errors.Join(<-o.ended, o.store.Close())
 }
 
 // restore puts a backup in the place of the data.

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"math"
 	"sort"
 	"strconv"
@@ -40,9 +41,6 @@ type fields struct {
 	// tokens is the estimate of the input.
 	tokens int64
 }
-
-// outputFields are the names under which a bound of the output is stated.
-var outputFields = []string{"max_tokens", "max_completion_tokens", "max_output_tokens"}
 
 // controlled are the fields that decide about access and money. One that stands
 // twice, or in another case, could be read differently by the provider.
@@ -83,7 +81,7 @@ func scan(body []byte) (*fields, error) {
 		return f.read(c, controlled[at], from)
 	})
 	if err != nil {
-		if err == errJSON {
+		if errors.Is(err, errJSON) {
 			return nil, errInvalidJSON("The request body is not valid JSON.")
 		}
 		return nil, err

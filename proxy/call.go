@@ -60,14 +60,6 @@ func newRequestID() string { return "req_" + rand.Text() }
 // endpoint tells what the call's path is.
 func (c *Call) endpoint() endpoint { return endpointOf(c.Path) }
 
-// target is the path and query as sent.
-func (c *Call) target() string {
-	if c.Query != "" || c.BareQuery {
-		return c.Path + "?" + c.Query
-	}
-	return c.Path
-}
-
 // The causes for which a call's context ends; see [context.Cause].
 var (
 	errGone     = causeError("the caller left")

@@ -218,7 +218,7 @@ func (h *handler) unchunked(ctx *fasthttp.RequestCtx, body *outgoing) {
 	head := append([]byte(nil), ctx.Response.Header.Header()...)
 	ctx.HijackSetNoResponse(true)
 	ctx.Hijack(func(conn net.Conn) {
-		defer body.Close()
+		defer func() { _ = body.Close() }()
 		_ = conn.SetWriteDeadline(time.Now().Add(writeTime))
 		if _, err := conn.Write(head); err != nil {
 			return

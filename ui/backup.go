@@ -53,7 +53,7 @@ func (a *Admin) copyStore(r *request) (_ io.ReadCloser, size int64, err error) {
 	_ = os.Remove(file.Name())
 	defer func() {
 		if err != nil {
-			copied.Close()
+			_ = copied.Close()
 		}
 	}()
 	if err := a.store.Backup(r.ctx, file); err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // cure ends the messages about a file that can't be used.
@@ -57,7 +58,7 @@ func openVerified(path string, readOnly bool, opened func(*os.File)) (*bbolt.DB,
 		},
 	})
 	switch {
-	case errors.Is(err, bbolt.ErrTimeout):
+	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, fmt.Errorf("%w: %s is held by another process; stop it first", ErrLocked, path)
 	case err != nil:
 		return nil, fmt.Errorf("%s can't be opened (%w): %s", path, err, cure)

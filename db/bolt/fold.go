@@ -178,7 +178,7 @@ func readJournal(dir string, from, end position, limit int64, instance []byte, f
 		data, size, err := readPart(journalPath(dir, from.seq), from.off, limit, instance)
 		switch {
 		case errors.Is(err, os.ErrNotExist):
-			from, err = position{seq: from.seq + 1}, nil
+			from = position{seq: from.seq + 1}
 			if last {
 				from = end
 			}

@@ -25,7 +25,9 @@ func (d *DB) Usage(ctx context.Context, q db.UsageQuery) ([]db.UsageRow, error) 
 			if k.hour < from || k.hour >= to {
 				continue
 			}
-			g.add(k.raw(), func() (db.Sums, error) { return n.sums(), nil })
+			if err := g.add(k.raw(), func() (db.Sums, error) { return n.sums(), nil }); err != nil {
+				return err
+			}
 		}
 		return eachRollup(ctx, tx, from, to, func(r rawRow, sealed []byte) error {
 			return g.add(r, func() (db.Sums, error) {

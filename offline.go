@@ -11,9 +11,11 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/valyala/fasthttp/fasthttputil"
 
+	"tokenhub/auth"
 	"tokenhub/cli"
 	"tokenhub/config"
 	"tokenhub/db/bolt"
+	"tokenhub/proxy"
 	"tokenhub/ui"
 )
 
@@ -37,7 +39,12 @@ func (p *program) openOffline(ctx context.Context, cfg *config.Config) (cli.Offl
 	}
 	s := &server{log: log, store: store}
 	s.current.Store(cfg)
-	s.admin = ui.New(ui.Options{Store: store, Config: s.current.Load, Version: version, Log: log})
+	// A gateway that listens to nobody: it explains, and tests providers.
+	s.gateway, err = proxy.New(proxy.Options{Config: cfg, Verifier: auth.New(auth.Options{Keys: store, Tokens: store}), Store: store, Log: log})
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	s.admin = ui.New(ui.Options{Store: store, Config: s.current.Load, Gateway: gatewayView{s.gateway}, Version: version, Log: log})
 	app := s.adminApp(ui.Offline)
 	o := &offline{store: store, ln: fasthttputil.NewInmemoryListener(), ended: make(chan error, 1), stop: app.Shutdown}
 	go func() { o.ended <- app.Listener(o.ln) }()

@@ -65,7 +65,7 @@ func (p *program) serve(ctx context.Context, o cli.ServeOptions) (err error) {
 		return err
 	}
 	s.admin = ui.New(ui.Options{Store: s.store, Tokens: verifier, Config: s.current.Load, Reload: s.reload,
-		Ready: s.ready, Version: version, Log: s.log})
+		Gateway: gatewayView{s.gateway}, Ready: s.ready, Version: version, Log: s.log})
 
 	doors, err := s.open(cfg)
 	if err != nil {

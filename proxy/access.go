@@ -13,6 +13,11 @@ func admit(key *db.Key, call *Call) *Error {
 	if len(key.AllowedIPs) > 0 && !addressIn(key.AllowedIPs, call.From) {
 		return failf("ip_not_allowed", "This API key may not be used from the address %s. Ask its owner to add it to allowed_ips.", call.From)
 	}
+	return admitEndpoint(key, call)
+}
+
+// admitEndpoint decides about the endpoint alone.
+func admitEndpoint(key *db.Key, call *Call) *Error {
 	e := call.endpoint()
 	inference := e.isInference(call.Method) && !call.Upgrade
 	if key.Endpoints != db.AllEndpoints && !inference {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +13,7 @@ import (
 
 // catalog is what a provider's own GET /models listed.
 type catalog struct {
+	at   time.Time
 	list []listed
 	byID map[string]bool
 }
@@ -33,7 +33,20 @@ const (
 	catalogWait  = 15 * time.Second
 	catalogSoon  = 10 * time.Second
 	catalogBytes = 8 << 20
+	catalogPages = 100
 )
+
+// anthropicVersion is the version of Anthropic's API that TokenHub speaks where
+// no caller says one.
+const anthropicVersion = "2023-06-01"
+
+// listError is an answer to GET /models that is no list.
+type listError struct {
+	url    string
+	status int
+}
+
+func (e *listError) Error() string { return fmt.Sprintf("GET %s answered %d", e.url, e.status) }
 
 func (c *catalog) has(name string) bool {
 	// Ollama lists llama3:latest, and its users say llama3.
@@ -94,7 +107,8 @@ func (g *Gateway) refreshCatalogs(ctx context.Context) error {
 // earlier list stays.
 func (p *provider) refresh(ctx context.Context) (*catalog, error) {
 	c := &catalog{byID: map[string]bool{}}
-	for after := ""; ; {
+	after := ""
+	for range catalogPages {
 		page, err := p.listPage(ctx, after)
 		if err != nil {
 			return nil, err
@@ -110,6 +124,7 @@ func (p *provider) refresh(ctx context.Context) (*catalog, error) {
 		}
 		after = page.LastID
 	}
+	c.at = time.Now()
 	p.catalog.Store(c)
 	return c, nil
 }
@@ -147,7 +162,7 @@ func (p *provider) listPage(ctx context.Context, after string) (*modelPage, erro
 	call := &Call{Method: "GET", Path: "/v1/models"}
 	headers := http.Header{"Accept": {"application/json"}, "User-Agent": {"TokenHub"}}
 	if p.Auth == "x-api-key" {
-		headers["Anthropic-Version"] = []string{"2023-06-01"}
+		headers["Anthropic-Version"] = []string{anthropicVersion}
 		call.Query = "limit=1000"
 		if after != "" {
 			call.Query = setQueryValue(call.Query+"&after_id=", "after_id", after)
@@ -163,13 +178,13 @@ func (p *provider) listPage(ctx context.Context, after string) (*modelPage, erro
 		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("GET %s/models answered %d", strings.TrimSuffix(p.BaseURL, "/"), resp.StatusCode)
+		return nil, &listError{p.BaseURL + "/models", resp.StatusCode}
 	}
 	page := &modelPage{}
 	if err := json.Unmarshal(body, page); err != nil {
 		// Some list a bare array.
 		if json.Unmarshal(body, &page.Data) != nil {
-			return nil, fmt.Errorf("GET %s/models: %w", strings.TrimSuffix(p.BaseURL, "/"), err)
+			return nil, fmt.Errorf("GET %s/models did not answer with a list of models: %w", p.BaseURL, err)
 		}
 	}
 	return page, nil

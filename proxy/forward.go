@@ -210,11 +210,17 @@ func (f *flight) reserve(ctx context.Context, t target) error {
 		claim.Replaces = f.res.ID
 	}
 	res, err := f.g.store.Reserve(ctx, claim)
+	if err != nil {
+		return f.refused(err)
+	}
+	f.res, f.held = res, true
+	return nil
+}
+
+// refused tells the caller why a claim got nothing.
+func (f *flight) refused(err error) error {
 	var limit *db.LimitError
 	switch {
-	case err == nil:
-		f.res, f.held = res, true
-		return nil
 	case errors.As(err, &limit) && limit.Limit == db.LimitProviderUSD:
 		return &Error{Code: "all_providers_failed", RetryAfter: max(retrySoon, limit.Resets.Sub(f.g.now())), Err: limit,
 			Message: "The monthly cap on spending at the provider is reached. The operator can raise monthly_usd, or wait for the next month."}

@@ -238,20 +238,28 @@ func (f *flight) do(ctx context.Context) (*http.Response, error) {
 			return f.ownKey(ctx)
 		}
 	}
-	if f.body, err = f.st.bodies.read(ctx, f.call, needsModel(f.key) || f.st.capped()); err != nil {
+	if err := f.plan(ctx); err != nil {
 		return nil, err
+	}
+	return f.forward(ctx)
+}
+
+// plan is hop 3: what the call asks for, where it may go, what it may use at most.
+func (f *flight) plan(ctx context.Context) (err error) {
+	if f.body, err = f.st.bodies.read(ctx, f.call, needsModel(f.key) || f.st.capped()); err != nil {
+		return err
 	}
 	var refusal *Error
 	if f.route, refusal = f.st.route(f.key, f.call, f.body); refusal != nil {
 		if refusal.Code == "model_not_found" {
 			f.g.refresher.soon(f.g.now())
 		}
-		return nil, refusal
+		return refusal
 	}
 	if f.demand, refusal = demandOf(f.key, f.call, f.route, f.body); refusal != nil {
-		return nil, refusal
+		return refusal
 	}
-	return f.forward(ctx)
+	return nil
 }
 
 // explain turns what went wrong into what the caller is told, with where the

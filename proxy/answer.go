@@ -17,6 +17,9 @@ import (
 func (f *flight) answer(a *attempt) (*http.Response, error) {
 	_ = f.noteFailed(nil)
 	resp := a.resp
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return f.upgraded(a), nil
+	}
 	b := &answerBody{f: f, a: a, sse: isStream(resp), length: resp.ContentLength}
 	if f.call.Method == "HEAD" || !f.g.hasBody(resp) {
 		b.length = 0
@@ -126,7 +129,7 @@ func (b *answerBody) next(p []byte) (int, error) {
 		}
 		b.settle("")
 	default:
-		reason := b.reason(err)
+		reason := b.reason()
 		b.err = errors.New("the answer broke off: " + reason)
 		if b.meter != nil {
 			out = append(out[:len(out):len(out)], b.meter.finish()...)
@@ -168,8 +171,13 @@ func (b *answerBody) read(p []byte) (int, error) {
 }
 
 // reason names in a word why an answer broke off; see [db.Record.Error].
-func (b *answerBody) reason(err error) string {
-	switch cause := causeOf(b.a.ctx); {
+func (b *answerBody) reason() string {
+	return causeWord(causeOf(b.a.ctx))
+}
+
+// causeWord is the cause for which an answer broke off in a word.
+func causeWord(cause error) string {
+	switch {
 	case cause == nil:
 		return "broken"
 	case errors.Is(cause, errGone):
@@ -225,8 +233,8 @@ func (b *answerBody) Close() error {
 	if !b.settled {
 		// The caller is gone, or does not take the bytes.
 		reason := "canceled"
-		if cause := causeOf(b.a.ctx); cause != nil {
-			reason = b.reason(cause)
+		if causeOf(b.a.ctx) != nil {
+			reason = b.reason()
 		}
 		if b.meter != nil {
 			b.meter.finish()

@@ -61,7 +61,7 @@ var prefixes = sync.Pool{New: func() any { return new([prefixSize]byte) }}
 // one answers. Until a byte of an answer was passed on, a failure in fallback_on
 // leads to the next.
 func (f *flight) forward(ctx context.Context) (*http.Response, error) {
-	headers := forwardHeaders(f.call.Header)
+	headers := forwardHeaders(f.call.Header, f.call.Upgrade)
 	if f.call.endpoint().isMetered() {
 		headers["Accept-Encoding"] = []string{"identity"}
 	}
@@ -257,6 +257,11 @@ func (f *flight) try(ctx context.Context, t target, headers http.Header, probe b
 	resp, err := t.provider.upstream.RoundTrip(req)
 	if err != nil {
 		a.fail(err)
+		return a
+	}
+	if resp.StatusCode == http.StatusSwitchingProtocols && !f.call.Upgrade {
+		_ = resp.Body.Close()
+		a.fail(errUnasked)
 		return a
 	}
 	a.resp, a.body = resp, resp.Body

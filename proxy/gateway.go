@@ -158,6 +158,12 @@ func (g *Gateway) Do(ctx context.Context, call *Call) (*http.Response, error) {
 	}
 	f := &flight{g: g, st: g.state.Load(), call: call, key: key}
 	g.running.add(f)
+	defer func() {
+		if p := recover(); p != nil { // gives back what it holds; the door tells of it
+			f.finish()
+			panic(p)
+		}
+	}()
 	resp, err := f.do(ctx)
 	if err != nil {
 		f.finish()

@@ -1,12 +1,17 @@
 package proxy
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,11 +60,47 @@ func (g *Gateway) Server() (*fiber.App, error) {
 	app.Server().ExpectHandler = h.expect
 	app.Server().Logger = quiet{}
 	app.Use("/v1", func(c *fiber.Ctx) error {
-		// Fiber's group matches /v1 and /v1/...; nothing else is ours.
+		if !isOurPath(c.Context()) {
+			return c.Next() // /v1beta, say
+		}
 		h.serve(c.Context())
 		return nil
 	})
+	// Fiber refuses methods that it does not know, and the date is the provider's
+	// where the answer is.
+	routed := app.Server().Handler
+	app.Server().NoDefaultDate = true
+	app.Server().Handler = func(ctx *fasthttp.RequestCtx) {
+		switch {
+		case !isOurPath(ctx):
+			setDate(&ctx.Response.Header, "")
+			routed(ctx)
+		case slices.Contains(fiber.DefaultMethods, string(ctx.Method())):
+			routed(ctx)
+		default:
+			h.serve(ctx)
+		}
+	}
 	return app, nil
+}
+
+// isOurPath reports whether the path is /v1 or below.
+func isOurPath(ctx *fasthttp.RequestCtx) bool {
+	path := ctx.URI().PathOriginal()
+	return bytes.HasPrefix(path, []byte("/v1")) && (len(path) == 3 || path[3] == '/')
+}
+
+// setDate begins a header with a date, the present one if it is empty. The
+// header can't be told one, since the server dates its answers by itself, but
+// it keeps one that it reads.
+func setDate(h *fasthttp.ResponseHeader, date string) {
+	if date == "" || len(date) > 40 {
+		date = string(fasthttp.AppendHTTPDate(make([]byte, 0, 40), time.Now()))
+	}
+	head := "HTTP/1.1 304 \r\nDate: " + date + "\r\n\r\n" // of a status that says nothing of a body
+	_ = h.Read(bufio.NewReaderSize(strings.NewReader(head), 128))
+	h.SetStatusCode(http.StatusOK)
+	h.SetStatusMessage(nil)
 }
 
 // quiet drops what fasthttp would print: it may hold bytes of requests.
@@ -86,6 +127,7 @@ func renderError(c *fiber.Ctx, err error) error {
 	case status >= 500:
 		status, message, typ, code = http.StatusInternalServerError, "Something went wrong in the server. Its log says more.", typeAPI, "internal_error"
 	}
+	setDate(&c.Context().Response.Header, "")
 	c.Context().Response.Header.Set("X-TokenHub-Error", "gateway")
 	c.Context().SetContentType("application/json")
 	c.Context().SetStatusCode(status)
@@ -117,8 +159,7 @@ type handler struct {
 // expect decides about a request that waits for 100 Continue: what can be
 // refused by the headers is refused without reading the body.
 func (h *handler) expect(ctx *fasthttp.RequestCtx) int {
-	path := string(ctx.URI().PathOriginal())
-	if path != "/v1" && !strings.HasPrefix(path, "/v1/") {
+	if !isOurPath(ctx) {
 		return http.StatusContinue
 	}
 	call := h.call(ctx)
@@ -149,8 +190,10 @@ func (h *handler) serve(ctx *fasthttp.RequestCtx) {
 	if stream := ctx.RequestBodyStream(); stream != nil {
 		body = &guard{r: stream, conn: conn}
 		call.Body, call.Length = body, int64(ctx.Request.Header.ContentLength())
+		// Who waits for the body need not wait any longer when the call ends.
+		context.AfterFunc(c, func() { body.release() })
 	}
-	resp, err := h.g.Do(c, call)
+	resp, err := h.do(c, call)
 	if err != nil {
 		stop()
 		cancel(errDone)
@@ -165,7 +208,12 @@ func (h *handler) serve(ctx *fasthttp.RequestCtx) {
 		h.fail(ctx, call, err)
 		return
 	}
-	out := &outgoing{body: resp.Body, conn: conn, end: func() { stop(); cancel(errDone) }}
+	out := &outgoing{body: resp.Body, conn: conn, unwatch: stop, end: func() { stop(); cancel(errDone) },
+		broken: func(err error) { h.g.log.Error().Err(err).Str("request", call.ID).Msg("the answer broke off") }}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		h.relay(ctx, resp, out)
+		return
+	}
 	if body != nil && resp.StatusCode < 400 {
 		// The provider may go on reading while it answers.
 		out.upload = body
@@ -175,19 +223,21 @@ func (h *handler) serve(ctx *fasthttp.RequestCtx) {
 	h.reply(ctx, call, resp, out)
 }
 
+// do is [Gateway.Do], for which a mistake in the program ends one call only.
+func (h *handler) do(ctx context.Context, call *Call) (resp *http.Response, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			resp, err = nil, &Error{Code: "internal_error", Err: fmt.Errorf("panic: %v\n%s", p, debug.Stack()),
+				Message: "Something went wrong in the gateway. Its log says more under this request ID."}
+		}
+	}()
+	return h.g.Do(ctx, call)
+}
+
 // reply hands an answer to the server, which reads its body until the end.
 func (h *handler) reply(ctx *fasthttp.RequestCtx, call *Call, resp *http.Response, body *outgoing) {
 	out := &ctx.Response
-	out.SetStatusCode(resp.StatusCode)
-	for name, values := range resp.Header {
-		switch name {
-		case "Content-Length", "Date":
-			continue
-		}
-		for _, v := range values {
-			out.Header.Add(name, v)
-		}
-	}
+	setHead(out, resp)
 	h.allowOrigin(ctx, call)
 	length := resp.ContentLength
 	stream := isStream(resp)
@@ -206,8 +256,32 @@ func (h *handler) reply(ctx *fasthttp.RequestCtx, call *Call, resp *http.Respons
 		h.unchunked(ctx, body)
 		return
 	}
-	out.ImmediateHeaderFlush = stream
+	// What is not all there already may break off: the caller then has the head.
+	out.ImmediateHeaderFlush = stream || length > 0 && !isWhole(resp)
 	ctx.SetBodyStream(body, int(length))
+}
+
+// setHead copies status and headers of an answer.
+func setHead(out *fasthttp.Response, resp *http.Response) {
+	setDate(&out.Header, header(resp.Header, "Date"))
+	out.SetStatusCode(resp.StatusCode)
+	if _, reason, _ := strings.Cut(resp.Status, " "); reason != fasthttp.StatusMessage(resp.StatusCode) {
+		out.Header.SetStatusMessage([]byte(reason))
+	}
+	for name, values := range resp.Header {
+		if name == "Content-Length" || name == "Date" {
+			continue
+		}
+		for _, v := range values {
+			out.Header.Add(name, v)
+		}
+	}
+}
+
+// isWhole reports whether all of an answer is there already.
+func isWhole(resp *http.Response) bool {
+	b, ok := resp.Body.(*answerBody)
+	return !ok || int64(len(b.a.prefix)) == b.length
 }
 
 // unchunked answers a caller of HTTP/1.0, which knows no chunks: the end of the
@@ -215,10 +289,8 @@ func (h *handler) reply(ctx *fasthttp.RequestCtx, call *Call, resp *http.Respons
 func (h *handler) unchunked(ctx *fasthttp.RequestCtx, body *outgoing) {
 	ctx.Response.Header.SetConnectionClose()
 	ctx.Response.Header.SetNoDefaultContentType(true)
-	head := append([]byte(nil), ctx.Response.Header.Header()...)
-	ctx.HijackSetNoResponse(true)
-	ctx.Hijack(func(conn net.Conn) {
-		defer func() { _ = body.Close() }()
+	head := h.head(ctx)
+	h.takeOver(ctx, body, func(conn net.Conn) {
 		_ = conn.SetWriteDeadline(time.Now().Add(writeTime))
 		if _, err := conn.Write(head); err != nil {
 			return
@@ -229,17 +301,47 @@ func (h *handler) unchunked(ctx *fasthttp.RequestCtx, body *outgoing) {
 	})
 }
 
+// head is the answer's head as it goes to the caller.
+func (h *handler) head(ctx *fasthttp.RequestCtx) []byte {
+	return append([]byte(nil), ctx.Response.Header.Header()...)
+}
+
+// takeOver gives serve the connection in the server's place, and closes body
+// and connection behind it.
+func (h *handler) takeOver(ctx *fasthttp.RequestCtx, body *outgoing, serve func(net.Conn)) {
+	// Where the answers before this one can't be delivered the server closes the
+	// connection, and says nothing.
+	late := time.AfterFunc(2*writeTime, func() { _ = body.Close() })
+	ctx.HijackSetNoResponse(true)
+	ctx.Hijack(func(conn net.Conn) {
+		if !late.Stop() {
+			return
+		}
+		defer func() { _ = body.Close() }()
+		serve(conn)
+	})
+}
+
 // outgoing is an answer's body as the server reads it.
 type outgoing struct {
 	body io.ReadCloser
 	conn net.Conn
 	// upload is the request's body where it is still being read.
 	upload *guard
-	end    func()
+	// unwatch ends the watch for callers that leave.
+	unwatch, end func()
+	// broken is told of a mistake in the program.
+	broken func(error)
 }
 
-func (o *outgoing) Read(p []byte) (int, error) {
-	n, err := o.body.Read(p)
+func (o *outgoing) Read(p []byte) (n int, err error) {
+	defer func() {
+		if mistake := recover(); mistake != nil {
+			n, err = 0, fmt.Errorf("panic: %v\n%s", mistake, debug.Stack())
+			o.broken(err)
+		}
+	}()
+	n, err = o.body.Read(p)
 	// The caller has this long to take what was just read.
 	if e := o.conn.SetWriteDeadline(time.Now().Add(writeTime)); e != nil && err == nil {
 		err = e
@@ -274,6 +376,7 @@ func (h *handler) fail(ctx *fasthttp.RequestCtx, call *Call, err error) {
 
 // writeError writes an error in the dialect of the path.
 func writeError(ctx *fasthttp.RequestCtx, e *Error, path, id string) {
+	setDate(&ctx.Response.Header, "")
 	header := make(http.Header)
 	rateHeaders(header, e.Minute)
 	for name, values := range header {
@@ -308,7 +411,7 @@ func (h *handler) call(ctx *fasthttp.RequestCtx) *Call {
 		call.Header[key] = append(call.Header[key], string(value))
 	}
 	call.From = callerAddress(ctx.RemoteAddr(), call.Header["X-Forwarded-For"], h.g.state.Load().cfg.TrustedProxies)
-	call.Upgrade = strings.EqualFold(header(call.Header, "Upgrade"), "websocket")
+	call.Upgrade = asksWebSocket(call.Method, call.Header)
 	return call
 }
 

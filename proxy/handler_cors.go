@@ -32,8 +32,9 @@ func (h *handler) preflight(ctx *fasthttp.RequestCtx, call *Call) bool {
 	if call.Method != http.MethodOptions || method == "" || h.origin(call) == "" {
 		return false
 	}
-	h.allowOrigin(ctx, call)
 	out := &ctx.Response.Header
+	setDate(out, "")
+	h.allowOrigin(ctx, call)
 	out.Set("Access-Control-Allow-Methods", method)
 	if names := header(call.Header, "Access-Control-Request-Headers"); names != "" {
 		out.Set("Access-Control-Allow-Headers", strings.ToValidUTF8(names, ""))

@@ -23,7 +23,7 @@ var providerOnly = []string{"Set-Cookie", "Set-Cookie2", "Alt-Svc", "Strict-Tran
 
 // forwardHeaders returns what goes to the provider of the caller's headers. The
 // values are shared with h.
-func forwardHeaders(h http.Header) http.Header {
+func forwardHeaders(h http.Header, upgrade bool) http.Header {
 	out := make(http.Header, len(h)+2)
 	for name, values := range h {
 		if strings.HasPrefix(name, "X-Forwarded-") || isOurs(name) || !httpguts.ValidHeaderFieldName(name) {
@@ -34,6 +34,9 @@ func forwardHeaders(h http.Header) http.Header {
 	dropHopByHop(out)
 	for _, name := range callerOnly {
 		delete(out, name)
+	}
+	if upgrade {
+		askUpgrade(out)
 	}
 	// The transport would invent a User-Agent, and would send a request with
 	// either of these a second time on its own (it looks for this spelling).

@@ -115,6 +115,9 @@ func (b *bodies) read(ctx context.Context, call *Call, strict bool) (*payload, e
 	if call.Body == nil {
 		return &payload{none: true}, nil
 	}
+	if call.Length == 0 {
+		return &payload{}, nil
+	}
 	if call.Length > b.most {
 		return nil, b.tooLarge()
 	}

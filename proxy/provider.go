@@ -134,7 +134,7 @@ func (p *provider) request(ctx context.Context, call *Call, headers http.Header,
 	r.ContentLength = length
 	if length == 0 {
 		// Said explicitly by the caller, so said explicitly again.
-		r.TransferEncoding = []string{"identity"}
+		r.Body, r.TransferEncoding = http.NoBody, []string{"identity"}
 		return r.WithContext(ctx)
 	}
 	r.Body = io.NopCloser(bytes)

@@ -63,7 +63,7 @@ type answerBody struct {
 	settled bool
 	closed  bool
 
-	idle *time.Timer
+	idle *idleTimer
 	// waiting is when the read that is running now began, Unix nanoseconds; 0 = none is.
 	waiting atomic.Int64
 }
@@ -71,21 +71,13 @@ type answerBody struct {
 // watchIdle ends the answer when the provider sends nothing for its idle time.
 // The time that the caller takes to read does not count as idle.
 func (b *answerBody) watchIdle() {
-	t := b.a.target.provider.Timeouts
-	if t.Idle > 0 {
-		b.idle = time.AfterFunc(t.Idle, func() {
-			since := b.waiting.Load()
-			silent := time.Duration(0)
-			if since != 0 {
-				silent = time.Since(time.Unix(0, since))
-			}
-			if silent >= t.Idle {
-				b.a.cancel(errIdle)
-				return
-			}
-			b.idle.Reset(t.Idle - silent)
-		})
-	}
+	b.idle = startIdle(b.a.target.provider.Timeouts.Idle, func() time.Duration {
+		since := b.waiting.Load()
+		if since == 0 {
+			return 0
+		}
+		return time.Since(time.Unix(0, since))
+	}, func() { b.a.cancel(errIdle) })
 }
 
 // Read passes bytes on. Before it hands over the ones that complete the answer
@@ -227,9 +219,7 @@ func (b *answerBody) Close() error {
 		return nil
 	}
 	b.closed = true
-	if b.idle != nil {
-		b.idle.Stop()
-	}
+	b.idle.stop()
 	if !b.settled {
 		// The caller is gone, or does not take the bytes.
 		reason := "canceled"

@@ -119,18 +119,10 @@ func (r *relay) run() {
 	stop := context.AfterFunc(ctx, r.cut)
 	defer stop()
 	r.active.Store(time.Now().UnixNano())
-	if idle := r.socket.a.target.provider.Timeouts.Idle; idle > 0 {
-		var timer *time.Timer
-		timer = time.AfterFunc(idle, func() {
-			silent := time.Since(time.Unix(0, r.active.Load()))
-			if silent >= idle {
-				r.socket.a.cancel(errIdle)
-				return
-			}
-			timer.Reset(idle - silent)
-		})
-		defer timer.Stop()
-	}
+	idle := startIdle(r.socket.a.target.provider.Timeouts.Idle, func() time.Duration {
+		return time.Since(time.Unix(0, r.active.Load()))
+	}, func() { r.socket.a.cancel(errIdle) })
+	defer idle.stop()
 	up := make(chan struct{})
 	go func() {
 		defer close(up)

@@ -74,6 +74,9 @@ func (p *recorder) serve(conn net.Conn) {
 		if answer.pieces {
 			w = bytewise{conn}
 		}
+		if answer.head == "" {
+			return // without a word
+		}
 		if _, err := io.WriteString(w, answer.head+"\r\n"+answer.body); err != nil {
 			return
 		}

@@ -53,6 +53,18 @@ func (c *catalog) has(name string) bool {
 	return c.byID[name] || c.byID[name+":latest"]
 }
 
+// named is what the list says of a name, at least the name.
+func (c *catalog) named(name string) listed {
+	if c != nil {
+		for _, m := range c.list {
+			if m.ID == name {
+				return m
+			}
+		}
+	}
+	return listed{ID: name}
+}
+
 // refresher reads the lists of the providers in the background, so that no
 // request waits for them.
 type refresher struct {

@@ -69,16 +69,16 @@ func (s *state) listModels(key *db.Key) []modelObject {
 		add(alias.Name, modelObject{OwnedBy: "tokenhub", Window: alias.ContextWindow})
 	}
 	for _, p := range s.providers {
-		for _, name := range p.Models {
-			if !strings.ContainsAny(name, "*?") {
-				s.addOf(p, listed{ID: name}, seen, add)
-			}
+		own := p.catalog.Load()
+		for _, name := range p.plainModels() {
+			s.addOf(key, p, own.named(name), seen, add)
 		}
-		if own := p.catalog.Load(); own != nil {
-			for _, m := range own.list {
-				if _, has := p.has(m.ID); has {
-					s.addOf(p, m, seen, add)
-				}
+		if own == nil {
+			continue
+		}
+		for _, m := range own.list {
+			if _, has := p.has(m.ID); has {
+				s.addOf(key, p, m, seen, add)
 			}
 		}
 	}
@@ -87,9 +87,12 @@ func (s *state) listModels(key *db.Key) []modelObject {
 
 // addOf adds a provider's model under its own name, or, where that name leads
 // elsewhere, as provider/model.
-func (s *state) addOf(p *provider, m listed, seen map[string]bool, add func(string, modelObject)) {
+func (s *state) addOf(key *db.Key, p *provider, m listed, seen map[string]bool, add func(string, modelObject)) {
 	id := m.ID
 	if seen[id] {
+		if found, err := s.resolve(key, id); err == nil && found[0].provider == p {
+			return // configured and listed
+		}
 		id = p.Name + "/" + m.ID
 	}
 	o := modelObject{Created: m.Created, OwnedBy: m.OwnedBy, Window: m.Window}

@@ -102,6 +102,9 @@ func (g *Gateway) refreshCatalogs(ctx context.Context) error {
 				defer cancel()
 				if _, err := p.refresh(limit); err != nil && ctx.Err() == nil {
 					g.log.Debug().Str("provider", p.Name).Err(err).Msg("its list of models can't be read")
+					if p.Models == nil { // else it is not needed: some have none
+						p.health.noList(g.now(), "its list of models can't be read: "+err.Error())
+					}
 				}
 			})
 		}

@@ -10,7 +10,7 @@ import (
 type ProviderState struct {
 	Name string
 	// Status is ok, resting (all of its models that were asked for kept failing,
-	// and are tried last), or unknown (nobody has asked it yet).
+	// and are tried last), or unknown (it has not answered anybody yet).
 	Status string
 	// Models are those that it serves: as it lists them itself, else as configured.
 	Models []string
@@ -39,6 +39,7 @@ func (g *Gateway) Providers(context.Context) []ProviderState {
 	for _, p := range st.providers {
 		s := p.health.state(now)
 		s.Name, s.Models = p.Name, slices.Clone(p.Models)
+		s.LastError = p.withoutSecrets(s.LastError)
 		s.Running, s.Waiting, s.WaitingSince = p.queue.load()
 		if own := p.catalog.Load(); own != nil {
 			s.ModelsAt = own.at
@@ -81,11 +82,12 @@ func (h *health) state(now time.Time) ProviderState {
 		}
 	}
 	switch {
-	case len(h.circuits) == 0:
-	case resting == len(h.circuits):
+	case len(h.circuits) > 0 && resting == len(h.circuits):
 		s.Status = "resting"
-	default:
-		s.Status, s.RestsUntil = "ok", time.Time{}
+		return s
+	case h.all.good > 0:
+		s.Status = "ok"
 	}
+	s.RestsUntil = time.Time{}
 	return s
 }

@@ -187,6 +187,14 @@ func (h *health) left(served string, probe bool) {
 	}
 }
 
+// noList notes that the list of a provider's models can't be read; that alone
+// makes nothing rest.
+func (h *health) noList(now time.Time, why string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lastError, h.lastErrorAt = why, now
+}
+
 // circuit returns the circuit of a served model, a new one if need be.
 func (h *health) circuit(served string, now time.Time) *circuit {
 	c := h.circuits[served]

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -208,4 +209,21 @@ func TestListsAreReadInTheBackground(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+// TestListThatFailsIsShown: a provider whose models are known by its list only.
+func TestListThatFailsIsShown(t *testing.T) {
+	h := newHub(t, func(cfg *config.Config) { cfg.Providers[0].Models = nil }, deadPort(t), deadPort(t))
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- h.g.Run(ctx) }()
+	var got []ProviderState
+	for got = h.g.Providers(ctx); got[0].LastError == ""; got = h.g.Providers(ctx) {
+		runtime.Gosched()
+	}
+	if !strings.Contains(got[0].LastError, "list of models") || got[0].Status != "unknown" || got[1].LastError != "" {
+		t.Errorf("%+v", got)
+	}
+	stop()
+	<-ended
 }

@@ -55,7 +55,7 @@ func TestTestMakesOneCheapCall(t *testing.T) {
 			w.WriteHeader(500)
 			_, _ = io.WriteString(w, "no good:\n "+r.Header.Get("Authorization"))
 		}, func(p *config.Provider) { p.Auth, p.APIKey = "bearer", "sk-secret-secret" },
-			TestResult{Model: "m", Status: 500, Error: "it answered 500: no good: Bearer ***"}, "POST /v1/chat/completions", "ok"},
+			TestResult{Model: "m", Status: 500, Error: "it answered 500: no good: Bearer ***"}, "POST /v1/chat/completions", "unknown"},
 		{"no list", fails(404), func(p *config.Provider) { p.Models = []string{"*"} },
 			TestResult{Status: 404, Error: "GET URL/models answered 404"}, "GET /v1/models", "unknown"},
 	} {
@@ -81,8 +81,8 @@ func TestTestMakesOneCheapCall(t *testing.T) {
 		if list := strings.Join(asked, ", "); list != c.asked {
 			t.Errorf("%s: asked for %s, want %s", c.name, list, c.asked)
 		}
-		if s := h.g.Providers(t.Context())[0].Status; s != c.status {
-			t.Errorf("%s: status %s, want %s", c.name, s, c.status)
+		if s := h.g.Providers(t.Context())[0]; s.Status != c.status || strings.Contains(s.LastError, "secret") {
+			t.Errorf("%s: status %s after %q, want %s", c.name, s.Status, s.LastError, c.status)
 		}
 	}
 	h := newHub(t, impatient, deadPort(t))

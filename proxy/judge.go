@@ -19,14 +19,14 @@ func (f *flight) judge(ctx context.Context, a *attempt, reason string) {
 	case causeOf(ctx) != nil, errors.As(a.err, &own), reason == "" && a.resp.StatusCode >= 400:
 		h.left(served, a.probe)
 	case reason == "":
-		f.tell(a, h.answered(served, a.start, now, a.firstByte, a.probe), "")
+		f.g.tell(a.target, h.answered(served, a.start, now, a.firstByte, a.probe), "")
 	default:
 		wish := time.Duration(0)
 		if a.err == nil {
 			wish = wishOf(a.resp.StatusCode, a.resp.Header, now)
 		}
 		why := describe(a, reason)
-		f.tell(a, h.failed(served, a.start, now, why, wish, a.probe), why)
+		f.g.tell(a.target, h.failed(served, a.start, now, why, wish, a.probe), why)
 	}
 	a.probe = false
 }
@@ -44,9 +44,9 @@ func (f *flight) judgeEnd(a *attempt, reason string) {
 		h.completed(served, a.start)
 	case cause == nil:
 		why := "it broke off in the middle of an answer"
-		f.tell(a, h.failed(served, a.start, f.g.now(), why, 0, false), why)
+		f.g.tell(a.target, h.failed(served, a.start, f.g.now(), why, 0, false), why)
 	case errors.Is(cause, errIdle):
-		f.tell(a, h.failed(served, a.start, f.g.now(), cause.Error(), 0, false), cause.Error())
+		f.g.tell(a.target, h.failed(served, a.start, f.g.now(), cause.Error(), 0, false), cause.Error())
 	}
 }
 
@@ -64,14 +64,13 @@ func describe(a *attempt, reason string) string {
 }
 
 // tell logs that a target began or ceased to rest.
-func (f *flight) tell(a *attempt, what change, why string) {
-	p, served := a.target.provider, a.target.served
+func (g *Gateway) tell(t target, what change, why string) {
 	switch what {
 	case beganToRest:
-		until := p.health.look(served, f.g.now()).until
-		f.g.log.Warn().Str("provider", p.Name).Str("model", served).Str("reason", why).Time("until", until).
+		until := t.provider.health.look(t.served, g.now()).until
+		g.log.Warn().Str("provider", t.provider.Name).Str("model", t.served).Str("reason", t.provider.withoutSecrets(why)).Time("until", until).
 			Msg("the provider keeps failing: it rests, and is tried after the others")
 	case recovered:
-		f.g.log.Info().Str("provider", p.Name).Str("model", served).Msg("the provider answers again")
+		g.log.Info().Str("provider", t.provider.Name).Str("model", t.served).Msg("the provider answers again")
 	}
 }

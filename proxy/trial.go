@@ -76,7 +76,7 @@ func (g *Gateway) try(ctx context.Context, st *state, p *provider) TestResult {
 		}
 		start = g.now()
 	}
-	r := TestResult{Model: model}
+	r, t := TestResult{Model: model}, target{provider: p, served: model}
 	call, body := p.trialCall(model)
 	headers := http.Header{"Accept": {"application/json"}, "Content-Type": {"application/json"}, "User-Agent": {"TokenHub"}}
 	if call.endpoint() == messages {
@@ -85,7 +85,7 @@ func (g *Gateway) try(ctx context.Context, st *state, p *provider) TestResult {
 	resp, err := p.upstream.RoundTrip(p.request(ctx, call, headers, &payload{bytes: body, length: int64(len(body))}, nil))
 	if err != nil {
 		r.Latency, r.Error = g.now().Sub(start), "it did not answer: "+err.Error()
-		p.health.failed(model, start, g.now(), r.Error, 0, false)
+		g.tell(t, p.health.failed(model, start, g.now(), r.Error, 0, false), r.Error)
 		return r
 	}
 	defer resp.Body.Close()
@@ -95,15 +95,15 @@ func (g *Gateway) try(ctx context.Context, st *state, p *provider) TestResult {
 	switch {
 	case err != nil:
 		r.Error = "it broke off in the middle of its answer: " + err.Error()
-		p.health.failed(model, start, now, r.Error, 0, false)
+		g.tell(t, p.health.failed(model, start, now, r.Error, 0, false), r.Error)
 	case resp.StatusCode >= 400:
 		r.Error = strings.TrimSuffix(fmt.Sprintf("it answered %d: %s", resp.StatusCode, faultIn(text)), ": ")
 		if resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests {
-			p.health.failed(model, start, now, r.Error, wishOf(resp.StatusCode, resp.Header, now), false)
+			g.tell(t, p.health.failed(model, start, now, r.Error, wishOf(resp.StatusCode, resp.Header, now), false), r.Error)
 		}
 	default:
 		r.OK = true
-		p.health.answered(model, start, now, r.Latency, false)
+		g.tell(t, p.health.answered(model, start, now, r.Latency, false), "")
 		p.health.completed(model, start)
 		r.Usage, r.Cost = st.used(p, model, call, resp, text)
 	}

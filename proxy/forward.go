@@ -3,12 +3,8 @@ package proxy
 import (
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"slices"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"tokenhub/db"
@@ -26,36 +22,6 @@ const (
 	// retryPause is the pause before the first retry; it doubles with each.
 	retryPause = 50 * time.Millisecond
 )
-
-// attempt is one try at one target.
-type attempt struct {
-	target target
-	number int // from 1
-	start  time.Time
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	// silence ends it when no answer comes, total when it lasts too long.
-	silence, total *time.Timer
-	// probe says that it finds out whether a resting target answers again.
-	probe bool
-	// inside says that it holds a place at the provider.
-	inside bool
-	// connected says that there was a connection: the request may have been sent.
-	connected atomic.Bool
-	resp      *http.Response
-	body      io.ReadCloser // what the provider sends; resp.Body becomes the caller's
-	firstByte time.Duration
-	// prefix are the first bytes of an answer that does not stream; buf is their pool's.
-	prefix []byte
-	buf    *[prefixSize]byte
-	first  error // what came with them
-	err    error // why there is no answer
-	strip  bool  // usage was asked for on the caller's behalf
-}
-
-const prefixSize = 4 << 10
-
-var prefixes = sync.Pool{New: func() any { return new([prefixSize]byte) }}
 
 // forward is hops 4 to 6: it tries the targets in the order of the moment until
 // one answers. Until a byte of an answer was passed on, a failure in fallback_on
@@ -167,14 +133,6 @@ func (f *flight) waitFor(ctx context.Context, t target) error {
 	return t.provider.queue.wait(ctx, f.key.ID, f.g.now())
 }
 
-// stillborn is an attempt that came to nothing before anything was sent.
-func (f *flight) stillborn(ctx context.Context, t target, err error) *attempt {
-	a := &attempt{target: t, number: len(f.failed) + 1, start: f.g.now()}
-	a.ctx, a.cancel = context.WithCancelCause(ctx)
-	a.fail(err)
-	return a
-}
-
 // pause waits a moment, or until ctx ends.
 func pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
@@ -233,123 +191,6 @@ func (f *flight) refused(err error) error {
 			Message: "The server can't write down usage at the moment, and this API key has limits. Try again soon."}
 	}
 	return err
-}
-
-// try sends the call to a target and waits until its answer can be committed:
-// a stream at its headers, anything else at its first byte.
-func (f *flight) try(ctx context.Context, t target, headers http.Header, probe bool) *attempt {
-	a := &attempt{target: t, number: len(f.failed) + 1, start: f.g.now(), inside: true, probe: probe}
-	a.ctx, a.cancel = context.WithCancelCause(ctx)
-	if d := t.provider.Timeouts.FirstByte; d > 0 {
-		a.silence = time.AfterFunc(d, func() { a.cancel(errSilent) })
-	}
-	if d := t.provider.Timeouts.Total; d > 0 {
-		a.total = time.AfterFunc(d, func() { a.cancel(errTotal) })
-	}
-	a.strip = f.asksUsage(t)
-	call := f.call
-	if f.route.inQuery && f.route.model != "" && t.served != f.route.model {
-		moved := *call
-		moved.Query = setQueryValue(call.Query, "model", t.served)
-		call = &moved
-	}
-	req := t.provider.request(connected(a.ctx, &a.connected), call, headers, f.body, f.edits(t))
-	resp, err := t.provider.upstream.RoundTrip(req)
-	if err != nil {
-		a.fail(err)
-		return a
-	}
-	if resp.StatusCode == http.StatusSwitchingProtocols && !f.call.Upgrade {
-		_ = resp.Body.Close()
-		a.fail(errUnasked)
-		return a
-	}
-	a.resp, a.body = resp, resp.Body
-	a.firstByte = f.g.now().Sub(a.start)
-	if isStream(resp) || resp.ContentLength == 0 || f.call.Method == "HEAD" || !f.g.hasBody(resp) {
-		a.heard()
-		return a
-	}
-	a.buf = prefixes.Get().(*[prefixSize]byte)
-	n := 0
-	for n == 0 && a.first == nil {
-		n, a.first = a.body.Read(a.buf[:])
-	}
-	a.prefix = a.buf[:n]
-	if n == 0 && a.first != io.EOF {
-		a.fail(a.first)
-		return a
-	}
-	a.heard()
-	return a
-}
-
-// hasBody reports whether an answer of this status can have a body (RFC 9110 §6.4.1).
-func (g *Gateway) hasBody(resp *http.Response) bool {
-	return resp.StatusCode >= 200 && resp.StatusCode != http.StatusNoContent && resp.StatusCode != http.StatusNotModified
-}
-
-// isStream reports whether an answer is a stream of events.
-func isStream(resp *http.Response) bool {
-	kind, _, _ := strings.Cut(header(resp.Header, "Content-Type"), ";")
-	return strings.EqualFold(strings.TrimSpace(kind), "text/event-stream")
-}
-
-// fail ends an attempt that got no answer; the request to the provider is over
-// when it returns.
-func (a *attempt) fail(err error) {
-	if cause := causeOf(a.ctx); cause != nil {
-		err = cause
-	}
-	a.err = err
-	a.close()
-}
-
-// failure names what went wrong in the words of fallback_on: connect, broken,
-// timeout, 5xx, 429; empty when the answer is one to pass on.
-func (a *attempt) failure() string {
-	switch {
-	case a.err == nil && a.resp.StatusCode >= 500:
-		return "5xx"
-	case a.err == nil && a.resp.StatusCode == http.StatusTooManyRequests:
-		return "429"
-	case a.err == nil:
-		return ""
-	case errors.Is(a.err, errFull):
-		return "timeout"
-	case !a.connected.Load():
-		return "connect"
-	case errors.Is(a.err, errSilent), errors.Is(a.err, errTotal):
-		return "timeout"
-	}
-	return "broken"
-}
-
-// heard says that the answer has begun.
-func (a *attempt) heard() {
-	if a.silence != nil {
-		a.silence.Stop()
-	}
-}
-
-// close ends the request to the provider and gives its place back.
-func (a *attempt) close() {
-	a.heard()
-	if a.total != nil {
-		a.total.Stop()
-	}
-	a.cancel(errDone)
-	if a.body != nil {
-		_ = a.body.Close()
-	}
-	if a.inside {
-		a.inside = false
-		a.target.provider.queue.leave()
-	}
-	if a.buf != nil {
-		prefixes.Put(a.buf)
-		a.buf, a.prefix = nil, nil
-	}
 }
 
 // giveUp ends a call that no target served whole: the last answer that a

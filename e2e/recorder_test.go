@@ -74,6 +74,9 @@ func (p *recorder) serve(conn net.Conn) {
 		if answer.pieces {
 			w = bytewise{conn}
 		}
+		if strings.HasPrefix(m.first, "HEAD ") {
+			answer.body = ""
+		}
 		if answer.head == "" {
 			return // without a word
 		}

@@ -26,6 +26,7 @@ func TestRequestsArriveAsSent(t *testing.T) {
 		jsonCall("byte order of an odd body", "/v1/chat/completions", "\n\t { \"messages\":[],\"model\":\"gpt-test\" , \"a\":-0.0e+5 } \r\n"),
 		jsonCall("anthropic", "/v1/messages?beta=true", `{"model":"claude-test","max_tokens":5,"messages":[]}`),
 		jsonCall("JSON elsewhere that is none", "/v1/evals", `{"a":1,}`),
+		jsonCall("a model that is an object elsewhere", "/v1/agents", `{"model":{"id":"claude-test"}}`),
 		jsonCall("an array elsewhere", "/v1/anything/at-all", `[1,2]`),
 		jsonCall("a stream that asks for usage", "/v1/chat/completions", `{"model":"gpt-test","stream":true,"stream_options":{"include_usage":true},"messages":[]}`),
 		{name: "chunked JSON", first: "POST /v1/embeddings", headers: "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n", body: chunked(`{"model":"text-embedding-test","input":"x"}`, 7)},

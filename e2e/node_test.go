@@ -129,7 +129,7 @@ func (p *provider) drain(t *testing.T, n int) []received {
 // TestNodeSDKs: programs with the official Node SDKs see the same, and the
 // provider receives the same, as without TokenHub between them.
 func TestNodeSDKs(t *testing.T) {
-	dir := nodeModules(t)
+	dir := nodeModules(t, "node")
 	file := filepath.Join(t.TempDir(), "sü.mp3")
 	if err := os.WriteFile(file, bytes.Repeat([]byte("ID3\x00\r\n--\xff"), 600_000), 0o600); err != nil { // 5.4 MB
 		t.Fatal(err)
@@ -185,16 +185,16 @@ func forgetChance(h http.Header) {
 	}
 }
 
-// nodeModules returns a folder with node/calls.mjs and the SDKs, installed from
-// the lock file.
-func nodeModules(t *testing.T) string {
+// nodeModules returns a folder of this one whose Node modules are installed, from
+// its lock file.
+func nodeModules(t *testing.T, folder string) string {
 	t.Helper()
 	for _, name := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(name); err != nil {
 			t.Skipf("Skipped: the Node SDKs need %s, which is not installed.", name)
 		}
 	}
-	dir, err := filepath.Abs("node")
+	dir, err := filepath.Abs(folder)
 	if err != nil {
 		t.Fatal(err)
 	}

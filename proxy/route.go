@@ -149,6 +149,9 @@ func (s *state) readModel(key *db.Key, call *Call, body *payload) (string, *Erro
 	name, readable := "", false
 	switch {
 	case body.fields != nil && body.fields.modelAt.to != 0:
+		if body.fields.modelBad && call.endpoint() == other && !needsModel(key) {
+			return "", nil // an object, say, that means something to the provider
+		}
 		if body.fields.modelBad {
 			return "", failf("missing_parameter", "The field \"model\" must be a string.")
 		}

@@ -86,3 +86,9 @@ fuzz: ## each fuzz target for FUZZTIME=30s
 .PHONY: bench
 bench: ## the benchmarks; BENCH=regexp
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+##@ Release
+
+.PHONY: notice
+notice: ## write NOTICE anew: the licences of all that is linked
+	go test -count=1 -run '^TestNotice$$' -update-notice .

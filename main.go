@@ -13,6 +13,9 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	// The image has no table of time zones, and small systems have none either:
+	// for 0.4 MB, `timezone` works everywhere. The system's own goes first.
+	_ "time/tzdata"
 
 	"tokenhub/cli"
 )

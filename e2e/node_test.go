@@ -79,7 +79,7 @@ func (s *nodeAnswers) answer(w http.ResponseWriter, r *http.Request, body []byte
 		fmt.Fprintf(w, `{"object":"list","data":[{"id":"file-%d","object":"file"}],"has_more":%v}`, try, more)
 	case strings.HasPrefix(r.URL.Path, "/v1/files"), strings.HasPrefix(r.URL.Path, "/v1/batches"), r.Method == "GET":
 		h.Set("Content-Type", "application/json")
-		fmt.Fprintf(w, `{"id":"x-1","object":"x","target":%q,"bytes":%d}`, r.RequestURI, len(body))
+		fmt.Fprintf(w, `{"id":"x-1","object":"x","target":%q}`, r.RequestURI)
 	case strings.HasPrefix(r.URL.Path, "/v1/messages"):
 		answers(anthropicAnswers)(w, r, body)
 	default:

@@ -1,0 +1,563 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"tokenhub/auth"
+	"tokenhub/config"
+	"tokenhub/db"
+	"tokenhub/db/dbtest"
+)
+
+// door is a gateway behind its real listener, with real keys and a cheap hash.
+type door struct {
+	t     *testing.T
+	g     *Gateway
+	store *dbtest.Mem
+	url   string
+	log   *lockedBuffer
+}
+
+// newDoor has one provider "p" with all models at the URL.
+func newDoor(t *testing.T, provider string, edit func(*config.Config)) *door {
+	t.Helper()
+	cfg := config.Defaults()
+	cfg.Routing.Retries = 0
+	cfg.Providers = []config.Provider{{Name: "p", BaseURL: provider, APIKey: "sk-secret", Auth: "bearer", AskUsage: true,
+		OutputField: "max_tokens", Models: []string{"*"}, Timeouts: config.Timeouts{Connect: 2 * time.Second, FirstByte: 10 * time.Second, Idle: 10 * time.Second}}}
+	if edit != nil {
+		edit(cfg)
+	}
+	d := &door{t: t, store: dbtest.Memory(dbtest.Options{}), log: &lockedBuffer{}}
+	verifier := auth.New(auth.Options{Keys: d.store, Check: func(text, phc string) (bool, error) { return "plain:"+text == phc, nil }})
+	var err error
+	d.g, err = New(Options{Config: cfg, Verifier: verifier, Store: d.store, Log: zerolog.New(d.log)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	app, err := d.g.Server()
+	if err != nil {
+		t.Fatal(err)
+	}
+	app.Use(NotFound)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.url = "http://" + ln.Addr().String()
+	ended := make(chan error, 1)
+	go func() { ended <- app.Listener(ln) }()
+	work, stop := context.WithCancel(context.Background())
+	worked := make(chan error, 1)
+	go func() { worked <- d.g.Run(work) }()
+	t.Cleanup(func() {
+		drain, cancel := context.WithCancel(context.Background())
+		cancel()
+		d.g.Drain(drain)
+		_ = app.ShutdownWithTimeout(10 * time.Millisecond)
+		stop()
+		<-worked
+		<-ended
+		if holds := d.store.Holds(); len(holds) != 0 {
+			t.Errorf("reservations are left: %+v", holds)
+		}
+		for _, p := range d.g.state.Load().providers {
+			p.close()
+		}
+	})
+	return d
+}
+
+// key makes a key; edit may change its record.
+func (d *door) key(name string, edit func(*db.Key)) (text string) {
+	d.t.Helper()
+	text, id, err := auth.Mint(auth.Key)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	k := &db.Key{ID: id, Name: name, Endpoints: db.Inference, CreatedAt: time.Now(), Secrets: []db.Secret{{PHC: "plain:" + text}}}
+	if edit != nil {
+		edit(k)
+	}
+	if _, err := d.store.PutKey(d.t.Context(), k, db.Audit{}); err != nil {
+		d.t.Fatal(err)
+	}
+	return text
+}
+
+// send makes a request; headers are pairs.
+func (d *door) send(method, path, body string, headers ...string) (*http.Response, string) {
+	d.t.Helper()
+	req, err := http.NewRequestWithContext(d.t.Context(), method, d.url+path, strings.NewReader(body))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		req.Header.Add(headers[i], headers[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return resp, string(text)
+}
+
+const chatBody = `{"model":"m","messages":[]}`
+
+func TestKeyThatOpensNothing(t *testing.T) {
+	p := newFake(t, good)
+	d := newDoor(t, p.URL, nil)
+	other, _, err := auth.Mint(auth.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, _, err := auth.Mint(auth.Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	active := d.key("active", nil)
+	wrong, err := auth.Renew(auth.Key, active[3:13])
+	if err != nil {
+		t.Fatal(err)
+	}
+	past := time.Now().Add(-time.Second)
+	for name, headers := range map[string][]string{
+		"none":            {},
+		"empty":           {"Authorization", ""},
+		"basic":           {"Authorization", "Basic dXNlcjpwYXNz"},
+		"malformed":       {"Authorization", "Bearer th-abc"},
+		"a provider's":    {"Authorization", "Bearer sk-secret"},
+		"an admin's":      {"Authorization", "Bearer " + token},
+		"unknown":         {"Authorization", "Bearer " + other},
+		"wrong secret":    {"Authorization", "Bearer " + wrong},
+		"typing error":    {"Authorization", "Bearer " + active[:20] + "x" + active[21:]},
+		"expired":         {"X-Api-Key", d.key("expired", func(k *db.Key) { k.ExpiresAt = past })},
+		"disabled":        {"X-Api-Key", d.key("disabled", func(k *db.Key) { k.Disabled = true })},
+		"revoked":         {"X-Api-Key", d.key("revoked", func(k *db.Key) { k.RevokedAt = past })},
+		"rotated out":     {"X-Api-Key", d.key("rotated", func(k *db.Key) { k.Secrets[0].Until = past })},
+		"two that differ": {"Authorization", "Bearer " + active, "X-Api-Key", other},
+	} {
+		for path, want := range map[string]string{
+			"/v1/chat/completions": `{"error":{"message":"Invalid API key provided.","type":"authentication_error","code":"invalid_api_key"}}`,
+			"/v1/messages":         `{"type":"error","error":{"type":"authentication_error","message":"Invalid API key provided."}}`,
+			"/v1/nothing/known":    `{"error":{"message":"Invalid API key provided.","type":"authentication_error","code":"invalid_api_key"}}`,
+		} {
+			resp, body := d.send("POST", path, chatBody, headers...)
+			if resp.StatusCode != 401 || body != want || resp.Header.Get("WWW-Authenticate") != "Bearer" || resp.Header.Get("Content-Type") != "application/json" || resp.Header.Get("X-TokenHub-Error") != "gateway" {
+				t.Errorf("%s at %s: %d %s %v", name, path, resp.StatusCode, body, resp.Header)
+			}
+		}
+	}
+	for _, query := range []string{"?key=" + active, "?x=1&api_key=th%2D" + active[3:], "?a=tha-x"} {
+		if resp, body := d.send("POST", "/v1/chat/completions"+query, chatBody, "Authorization", "Bearer "+active); resp.StatusCode != 401 {
+			t.Errorf("%s: %d %s", query, resp.StatusCode, body)
+		}
+	}
+	if records := d.store.Records(); len(records) != 0 {
+		t.Errorf("the provider was asked: %+v", records)
+	}
+	if log := d.log.String(); strings.Contains(log, active[13:]) || strings.Contains(log, other[13:]) {
+		t.Errorf("a secret is in the log:\n%s", log)
+	}
+}
+
+func TestKeyIsPresentedInManyForms(t *testing.T) {
+	p := newFake(t, good)
+	d := newDoor(t, p.URL, nil)
+	key := d.key("k", nil)
+	for _, headers := range [][]string{
+		{"Authorization", "Bearer " + key}, {"Authorization", "bearer " + key}, {"Authorization", "BEARER  " + key},
+		{"X-Api-Key", key}, {"x-api-key", key}, {"Authorization", "Bearer " + key, "X-Api-Key", key},
+	} {
+		if resp, body := d.send("POST", "/v1/chat/completions", chatBody, headers...); resp.StatusCode != 200 {
+			t.Errorf("%v: %d %s", headers[0], resp.StatusCode, body)
+		}
+	}
+}
+
+func TestRotationAndGrace(t *testing.T) {
+	p := newFake(t, good)
+	d := newDoor(t, p.URL, nil)
+	old := d.key("k", nil)
+	id := old[3:13]
+	ask := func(key string) int {
+		resp, _ := d.send("POST", "/v1/chat/completions", chatBody, "X-Api-Key", key)
+		return resp.StatusCode
+	}
+	fresh, err := auth.Renew(auth.Key, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rotate := func(until time.Time) {
+		k, err := d.store.Key(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k = k.Clone()
+		k.Secrets = []db.Secret{{PHC: "plain:" + fresh}, {PHC: "plain:" + old, Until: until}}
+		if _, err := d.store.PutKey(t.Context(), k, db.Audit{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if ask(old) != 200 || ask(fresh) != 401 {
+		t.Error("before the rotation")
+	}
+	rotate(time.Now().Add(time.Hour))
+	if ask(old) != 200 || ask(fresh) != 200 {
+		t.Error("within the grace")
+	}
+	rotate(time.Now().Add(-time.Second))
+	if ask(old) != 401 || ask(fresh) != 200 {
+		t.Error("after the grace")
+	}
+}
+
+func TestRestrictions(t *testing.T) {
+	p := newFake(t, good)
+	d := newDoor(t, p.URL, func(c *config.Config) {
+		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		other := c.Providers[0]
+		other.Name, other.Models = "q", []string{"only-q"}
+		c.Providers = append([]config.Provider{other}, c.Providers...)
+	})
+	for _, c := range []struct {
+		name, method, path, body, forwarded string
+		edit                                func(*db.Key)
+		status                              int
+		code                                string
+	}{
+		{"all open", "POST", "/v1/chat/completions", chatBody, "", nil, 200, ""},
+		{"model listed", "POST", "/v1/chat/completions", chatBody, "", func(k *db.Key) { k.Models = []string{"x", "m*"} }, 200, ""},
+		{"model as served", "POST", "/v1/chat/completions", chatBody, "", func(k *db.Key) { k.Models = []string{"p/m"} }, 200, ""},
+		{"pinned, by its plain name", "POST", "/v1/chat/completions", `{"model":"p/m"}`, "", func(k *db.Key) { k.Models = []string{"m"} }, 200, ""},
+		{"model not listed", "POST", "/v1/chat/completions", chatBody, "", func(k *db.Key) { k.Models = []string{"gpt-*"} }, 403, "model_not_allowed"},
+		{"case counts", "POST", "/v1/chat/completions", chatBody, "", func(k *db.Key) { k.Models = []string{"M"} }, 403, "model_not_allowed"},
+		{"no model", "POST", "/v1/chat/completions", `{}`, "", func(k *db.Key) { k.Models = []string{"*m"} }, 400, "missing_parameter"},
+		{"model is no text", "POST", "/v1/chat/completions", `{"model":5}`, "", nil, 400, "missing_parameter"},
+		{"two models", "POST", "/v1/chat/completions", `{"model":"m","model":"x"}`, "", nil, 400, "duplicate_parameter"},
+		{"long name", "POST", "/v1/chat/completions", `{"model":"` + strings.Repeat("m", 201) + `"}`, "", nil, 400, "invalid_parameter"},
+		{"control character", "POST", "/v1/chat/completions", `{"model":"m\n"}`, "", nil, 400, "invalid_parameter"},
+		{"provider allowed", "POST", "/v1/chat/completions", chatBody, "", func(k *db.Key) { k.Providers = []string{"p"} }, 200, ""},
+		{"provider not allowed", "POST", "/v1/chat/completions", `{"model":"q/m"}`, "", func(k *db.Key) { k.Providers = []string{"p"} }, 403, "provider_not_allowed"},
+		{"address allowed", "POST", "/v1/chat/completions", chatBody, "10.1.2.3", func(k *db.Key) { k.AllowedIPs = []string{"10.0.0.0/8"} }, 200, ""},
+		{"address not allowed", "POST", "/v1/chat/completions", chatBody, "11.1.2.3", func(k *db.Key) { k.AllowedIPs = []string{"10.0.0.0/8"} }, 403, "ip_not_allowed"},
+		{"spoofed address", "POST", "/v1/chat/completions", chatBody, "10.1.2.3, 11.1.2.3", func(k *db.Key) { k.AllowedIPs = []string{"10.0.0.0/8"} }, 403, "ip_not_allowed"},
+		{"stored object", "GET", "/v1/files", "", "", nil, 403, "endpoint_not_allowed"},
+		{"method of the list", "GET", "/v1/chat/completions", "", "", nil, 403, "endpoint_not_allowed"},
+		{"encoded letter", "POST", "/v1/chat%2Fcompletions", chatBody, "", nil, 403, "endpoint_not_allowed"},
+		{"all endpoints", "GET", "/v1/files", "", "", func(k *db.Key) { k.Endpoints = db.AllEndpoints }, 200, ""},
+		{"all endpoints with a budget", "GET", "/v1/files", "", "", func(k *db.Key) { k.Endpoints = db.AllEndpoints; k.Limits.TotalTokens = 5 }, 403, "endpoint_not_metered"},
+		{"batches with a list", "POST", "/v1/batches", `{}`, "", func(k *db.Key) { k.Endpoints = db.AllEndpoints; k.Models = []string{"m"} }, 403, "endpoint_not_metered"},
+		{"encoded batches with a list", "POST", "/v1/%62atches", `{}`, "", func(k *db.Key) { k.Endpoints = db.AllEndpoints; k.Models = []string{"m"} }, 403, "endpoint_not_metered"},
+		{"background with a budget", "POST", "/v1/responses", `{"model":"m","background":true}`, "", func(k *db.Key) { k.Limits.TotalTokens = 5000 }, 403, "endpoint_not_metered"},
+		{"dot segment", "POST", "/v1/x/%2e%2e/chat/completions", chatBody, "", nil, 400, "invalid_path"},
+		{"double slash", "POST", "/v1//chat/completions", chatBody, "", nil, 400, "invalid_path"},
+		{"not JSON", "POST", "/v1/chat/completions", `{"model":`, "", nil, 400, "invalid_json"},
+		{"strategy", "POST", "/v1/chat/completions", chatBody, "", nil, 200, ""},
+	} {
+		key := d.key(c.name, c.edit)
+		headers := []string{"Authorization", "Bearer " + key}
+		if c.forwarded != "" {
+			headers = append(headers, "X-Forwarded-For", c.forwarded)
+		}
+		resp, body := d.send(c.method, c.path, c.body, headers...)
+		if resp.StatusCode != c.status || c.code != "" && !strings.Contains(body, `"code":"`+c.code+`"`) {
+			t.Errorf("%s: %d %s, want %d %s", c.name, resp.StatusCode, body, c.status, c.code)
+		}
+	}
+	resp, body := d.send("POST", "/v1/chat/completions", chatBody, "Authorization", "Bearer "+d.key("x", nil), "X-Inferoute-Strategy", "luck")
+	if resp.StatusCode != 400 || !strings.Contains(body, "invalid_strategy") {
+		t.Errorf("strategy: %d %s", resp.StatusCode, body)
+	}
+}
+
+func TestCallerAddress(t *testing.T) {
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
+	for _, c := range []struct {
+		peer      string
+		forwarded []string
+		want      string
+	}{
+		{"1.2.3.4:5", nil, "1.2.3.4"},
+		{"1.2.3.4:5", []string{"9.9.9.9"}, "1.2.3.4"},
+		{"10.0.0.1:5", nil, "10.0.0.1"},
+		{"10.0.0.1:5", []string{"9.9.9.9"}, "9.9.9.9"},
+		{"10.0.0.1:5", []string{"8.8.8.8, 9.9.9.9"}, "9.9.9.9"},
+		{"10.0.0.1:5", []string{"8.8.8.8", "9.9.9.9"}, "9.9.9.9"},
+		{"10.0.0.1:5", []string{"8.8.8.8, 9.9.9.9, 10.0.0.2"}, "9.9.9.9"},
+		{"10.0.0.1:5", []string{"10.0.0.3, 10.0.0.2"}, "10.0.0.3"},
+		{"10.0.0.1:5", []string{"9.9.9.9:1234"}, "9.9.9.9"},
+		{"10.0.0.1:5", []string{"[2001:db8::1]:80"}, "2001:db8::1"},
+		{"10.0.0.1:5", []string{"2001:db8::1"}, "2001:db8::1"},
+		{"10.0.0.1:5", []string{"nonsense"}, "10.0.0.1"},
+		{"10.0.0.1:5", []string{"8.8.8.8, nonsense, 10.0.0.2"}, "10.0.0.2"},
+		{"[fd00::1]:5", []string{"9.9.9.9"}, "9.9.9.9"},
+		{"[::ffff:10.0.0.1]:5", []string{"9.9.9.9"}, "9.9.9.9"},
+	} {
+		peer, err := net.ResolveTCPAddr("tcp", c.peer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := callerAddress(peer, c.forwarded, trusted); got.String() != c.want {
+			t.Errorf("callerAddress(%s, %q) = %s, want %s", c.peer, c.forwarded, got, c.want)
+		}
+	}
+}
+
+// steps is a stream whose events are sent one by one, when the test says so.
+type steps struct {
+	next chan string // closing it ends the stream
+	gone chan struct{}
+}
+
+func (s *steps) serve(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet { // the list of models, which the gateway asks for by itself
+		http.NotFound(w, r)
+		return
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.(http.Flusher).Flush()
+	for {
+		select {
+		case event, ok := <-s.next:
+			if !ok {
+				return
+			}
+			_, _ = io.WriteString(w, "data: "+event+"\n\n")
+			w.(http.Flusher).Flush()
+		case <-r.Context().Done():
+			close(s.gone)
+			return
+		}
+	}
+}
+
+// open starts a stream and returns its lines.
+func (d *door) open(key string) (*http.Response, *bufio.Reader) {
+	d.t.Helper()
+	req, err := http.NewRequestWithContext(d.t.Context(), "POST", d.url+"/v1/chat/completions", strings.NewReader(`{"model":"m","stream":true,"stream_options":{"include_usage":true}}`))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+key)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(func() { resp.Body.Close() })
+	return resp, bufio.NewReader(resp.Body)
+}
+
+func within(t *testing.T, d time.Duration, what string, done <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-done:
+	case <-time.After(d):
+		t.Fatalf("%s: not within %v", what, d)
+	}
+}
+
+// The headers of a stream come before its first event, and each event comes
+// while the provider is silent.
+func TestStreamArrivesEventByEvent(t *testing.T) {
+	s := &steps{next: make(chan string), gone: make(chan struct{})}
+	d := newDoor(t, newFake(t, s.serve).URL, nil)
+	resp, lines := d.open(d.key("k", nil)) // would hang if headers waited for an event
+	if resp.Header.Get("X-Accel-Buffering") != "no" || resp.Header.Get("X-Inferoute-Provider") != "p" {
+		t.Errorf("headers %v", resp.Header)
+	}
+	for i := range 3 {
+		s.next <- fmt.Sprint(i)
+		if line, err := lines.ReadString('\n'); err != nil || line != fmt.Sprintf("data: %d\n", i) {
+			t.Fatalf("%q %v", line, err)
+		}
+		if _, err := lines.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(s.next)
+	if rest, err := io.ReadAll(lines); err != nil || len(rest) != 0 {
+		t.Errorf("%q %v", rest, err)
+	}
+}
+
+// A drain lets a stream end, refuses new requests, and at its deadline ends what
+// is still running by an error event and a broken connection.
+func TestDrain(t *testing.T) {
+	s := &steps{next: make(chan string), gone: make(chan struct{})}
+	d := newDoor(t, newFake(t, s.serve).URL, nil)
+	key := d.key("k", nil)
+	_, lines := d.open(key)
+	s.next <- "one"
+	if _, err := lines.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	deadline, expire := context.WithCancel(t.Context())
+	drained := make(chan struct{})
+	go func() { d.g.Drain(deadline); close(drained) }()
+	for !d.g.closed.Load() { // until it has begun
+	}
+	if resp, body := d.send("POST", "/v1/chat/completions", chatBody, "Authorization", "Bearer "+key); resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+	s.next <- "two"
+	if line, err := lines.ReadString('\n'); err != nil || line != "\n" {
+		t.Errorf("%q %v", line, err)
+	}
+	expire()
+	within(t, 2*time.Second, "drain after its deadline", drained)
+	rest, err := io.ReadAll(lines)
+	if !errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(string(rest), `"code":"shutting_down"`) {
+		t.Errorf("%q %v", rest, err)
+	}
+	within(t, 2*time.Second, "the provider's request ends", s.gone)
+	if records := d.store.Records(); len(records) != 1 || records[0].Source != db.Aborted || records[0].Error != "shutdown" {
+		t.Errorf("%+v", records)
+	}
+}
+
+// What a caller who stopped reading has left of an answer never reaches the
+// next one, and the provider is cut off.
+func TestPoisonedPool(t *testing.T) {
+	var calls atomic.Int64
+	gone := make(chan struct{})
+	p := newFake(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet || calls.Add(1) > 1 {
+			good(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		for {
+			if _, err := io.WriteString(w, "data: poison\n\n"); err != nil || r.Context().Err() != nil {
+				close(gone)
+				return
+			}
+			w.(http.Flusher).Flush()
+		}
+	})
+	d := newDoor(t, p.URL, nil)
+	key := d.key("k", nil)
+	resp, lines := d.open(key)
+	if _, err := lines.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	within(t, time.Second, "the provider is cut off", gone)
+	for range 20 {
+		if resp, body := d.send("POST", "/v1/chat/completions", chatBody, "Authorization", "Bearer "+key); resp.StatusCode != 200 || !strings.Contains(body, "hello") || strings.Contains(body, "poison") {
+			t.Fatalf("%d %.200s", resp.StatusCode, body)
+		}
+	}
+}
+
+// A provider behind TLS with an authority of its own is spoken to in HTTP/2;
+// without that authority's certificate it is not spoken to at all.
+func TestProviderWithItsOwnAuthority(t *testing.T) {
+	var proto atomic.Value
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		proto.Store(r.Proto + " " + r.Header.Get("Authorization"))
+		good(w, r)
+	}))
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := newDoor(t, s.URL, func(c *config.Config) { c.Providers[0].CA = ca })
+	if resp, body := d.send("POST", "/v1/chat/completions", chatBody, "Authorization", "Bearer "+d.key("k", nil)); resp.StatusCode != 200 || proto.Load() != "HTTP/2.0 Bearer sk-secret" {
+		t.Errorf("%d %s %v", resp.StatusCode, body, proto.Load())
+	}
+	proto.Store("")
+	d = newDoor(t, s.URL, nil)
+	if resp, body := d.send("POST", "/v1/chat/completions", chatBody, "Authorization", "Bearer "+d.key("k", nil)); resp.StatusCode != 503 || !strings.Contains(body, "provider_unreachable") || proto.Load() != "" {
+		t.Errorf("%d %s %v", resp.StatusCode, body, proto.Load())
+	}
+}
+
+// The environment's proxy is used: the transport asks for CONNECT and speaks
+// TLS through the tunnel.
+func TestProviderThroughAProxy(t *testing.T) {
+	target := httptest.NewTLSServer(http.HandlerFunc(good))
+	t.Cleanup(target.Close)
+	var tunnels atomic.Int64
+	tunnel := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodConnect {
+			w.WriteHeader(http.StatusMethodNotAllowed)
+			return
+		}
+		tunnels.Add(1)
+		out, err := net.Dial("tcp", r.Host)
+		if err != nil {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		in, early, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		_, _ = io.WriteString(in, "HTTP/1.1 200 OK\r\n\r\n")
+		go func() { _, _ = io.Copy(out, early); out.Close() }()
+		_, _ = io.Copy(in, out)
+		in.Close()
+	}))
+	t.Cleanup(tunnel.Close)
+	h := newHub(t, nil, target.URL) // which asks for nothing by itself
+	transport := h.g.state.Load().providers[0].upstream.(*http.Transport)
+	if transport.Proxy == nil {
+		t.Fatal("the environment's proxy is not asked for")
+	}
+	proxy, err := url.Parse(tunnel.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport.Proxy = http.ProxyURL(proxy) // the environment's is read once in a process
+	transport.TLSClientConfig = &tls.Config{RootCAs: target.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs, MinVersion: tls.VersionTLS12}
+	h.want(h.ask("m"), 200, "a")
+	if tunnels.Load() != 1 {
+		t.Errorf("%d tunnels", tunnels.Load())
+	}
+}
+
+// A key sees itself: its limits, and what it used of them.
+func TestOwnKey(t *testing.T) {
+	d := newDoor(t, newFake(t, good).URL, nil)
+	key := d.key("mine", func(k *db.Key) { k.Limits = db.Limits{RequestsPerMinute: 60, MonthlyUSD: 1_500_000, TotalTokens: 1000} })
+	if resp, body := d.send("POST", "/v1/chat/completions", `{"model":"m","max_tokens":5}`, "Authorization", "Bearer "+key); resp.StatusCode != 403 || !strings.Contains(body, "model_not_priced") {
+		t.Errorf("without a price: %d %s", resp.StatusCode, body)
+	}
+	resp, body := d.send("GET", "/v1/key", "", "Authorization", "Bearer "+key)
+	for _, want := range []string{`"name":"mine"`, `"requests_per_minute":60`, `"monthly_usd":1.5`, `"total_tokens":1000`, `"running":0`, `"resets_at":null`, `"expires_at":null`} {
+		if !strings.Contains(body, want) {
+			t.Errorf("no %s in %s", want, body)
+		}
+	}
+	if resp.StatusCode != 200 || resp.Header.Get("X-RateLimit-Limit-Requests") != "60" || resp.Header.Get("X-RateLimit-Remaining-Requests") != "60" {
+		t.Errorf("%d %v", resp.StatusCode, resp.Header)
+	}
+}

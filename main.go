@@ -39,6 +39,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 		Open:    p.openOffline,
 		Restore: p.restore,
 		Check:   p.check,
+
+		ImportPrices: importPrices,
 	})
 }
 

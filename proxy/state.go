@@ -25,14 +25,17 @@ type state struct {
 // newState builds the state of cfg; providers of old that did not change keep
 // their connections and their health, all of the same name their queue.
 func newState(cfg *config.Config, old *state) (*state, error) {
+	imported, err := readPriceFile(cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
 	s := &state{cfg: cfg, byName: map[string]*provider{}, aliases: map[string]*config.Model{},
-		prices: newPrices(cfg.Prices, nil), fallback: map[string]bool{}, rotations: map[string]*rotation{}}
+		prices: newPrices(cfg.Prices, imported), fallback: map[string]bool{}, rotations: map[string]*rotation{}}
 	for _, c := range cfg.Providers {
 		var p *provider
 		if old != nil && old.byName[c.Name] != nil && reflect.DeepEqual(old.byName[c.Name].Provider, c) {
 			p = old.byName[c.Name]
 		} else {
-			var err error
 			if p, err = newProvider(c); err != nil {
 				return nil, err
 			}

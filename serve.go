@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	stdlog "log"
 	"os"
 	"os/signal"
 	"strings"
@@ -40,6 +42,7 @@ type server struct {
 // serve runs the gateway and the admin side until ctx ends.
 func (p *program) serve(ctx context.Context, o cli.ServeOptions) (err error) {
 	s := &server{log: newLog(o.Config.Log, p.stderr)}
+	stdlog.SetOutput(io.Discard) // net/http prints there what a provider sends unasked
 	s.live = config.NewLive(o.Source, o.Config)
 	if o.Demo {
 		if s.demo, err = startDemo(o.Config); err != nil {

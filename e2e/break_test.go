@@ -26,6 +26,11 @@ func TestProviderFails(t *testing.T) {
 	tls := record(t, func(string) reply { return usualReply })
 	garbage := record(t, func(string) reply { return reply{head: "220 mail.example ESMTP\r\n", hangUp: true} })
 	closing := record(t, func(string) reply { return reply{head: "", hangUp: true} })
+	chatty := record(t, func(string) reply {
+		r := usualReply
+		r.body += "words that nobody asked for"
+		return r
+	})
 	silent := startProvider(t, func(_ http.ResponseWriter, r *http.Request, _ []byte) { <-r.Context().Done() })
 	stalled := startProvider(t, func(w http.ResponseWriter, r *http.Request, _ []byte) {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -37,7 +42,7 @@ func TestProviderFails(t *testing.T) {
 	config.WriteString("[routing]\nretries = 0\n")
 	for name, url := range map[string]string{
 		"gone": "http://" + gone.Addr().String(), "plain": "http://" + plain.address, "tls": "https://" + tls.address, "garbage": "http://" + garbage.address,
-		"closing": "http://" + closing.address, "silent": silent.URL, "stalled": stalled.URL,
+		"closing": "http://" + closing.address, "chatty": "http://" + chatty.address, "silent": silent.URL, "stalled": stalled.URL,
 	} {
 		fmt.Fprintf(&config, "[[providers]]\nname = %q\nbase_url = %q\nmodels = [%q]\ntimeouts = { first_byte = \"1s\", idle = \"1s\" }\n", name, url+"/v1", name)
 	}
@@ -50,6 +55,7 @@ func TestProviderFails(t *testing.T) {
 		{"closing", "503", "provider_unreachable"},
 		{"silent", "503", "provider_timeout"},
 		{"stalled", "200", "provider_timeout"},
+		{"chatty", "200", "prompt_tokens"},
 		{"plain", "200", "prompt_tokens"},
 	} {
 		t.Run(tt.model, func(t *testing.T) {
@@ -68,6 +74,11 @@ func TestProviderFails(t *testing.T) {
 			}
 			waitIdle(t, h)
 		})
+	}
+	for _, words := range []string{"mail.example", "nobody asked"} {
+		if strings.Contains(h.log.String(), words) {
+			t.Errorf("the log holds %q of an answer", words)
+		}
 	}
 	for _, p := range []*recorder{plain, garbage, closing} { // asked once each, never again behind the caller's back
 		if n := len(p.got); n != 1 {

@@ -115,8 +115,20 @@ func (a *attempt) fail(err error) {
 	if cause := causeOf(a.ctx); cause != nil {
 		err = cause
 	}
-	a.err = err
+	a.err = withoutAnswer(err)
 	a.close()
+}
+
+// withoutAnswer takes the provider's words out of what net/http says of an
+// answer that is not HTTP: answers are not logged.
+func withoutAnswer(err error) error {
+	text := err.Error()
+	if at := strings.Index(text, "malformed "); strings.HasPrefix(text, "net/http: HTTP/1.x") && at >= 0 {
+		if end := strings.IndexAny(text[at:], "\":"); end > 0 {
+			return errors.New(strings.TrimSpace(text[:at+end]))
+		}
+	}
+	return err
 }
 
 // failure names what went wrong in the words of fallback_on: connect, broken,

@@ -234,3 +234,27 @@ func peakMemory(t *testing.T, pid int) int64 {
 	}
 	return kb << 10
 }
+
+// openFiles is the number of files and connections that a process has open.
+func openFiles(t *testing.T, pid int) int {
+	t.Helper()
+	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		t.Skipf("Skipped: there is no /proc: %v.", err)
+	}
+	return len(list)
+}
+
+// waitFiles returns when a process has at most that many files open.
+func waitFiles(t *testing.T, pid, most int) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for range 250 {
+		if openFiles(t, pid) <= most {
+			return
+		}
+		<-tick.C
+	}
+	t.Errorf("%d files are open, want at most %d", openFiles(t, pid), most)
+}

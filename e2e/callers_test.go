@@ -227,6 +227,8 @@ func TestCallerLeavesByHand(t *testing.T) {
 	})
 	h := startHub(t, p.config())
 	key := h.key(t, "sdk", "--endpoints", "all", "--concurrency", "1")
+	pid := serverOf(t, h)
+	before := openFiles(t, pid)
 	for _, tt := range []struct {
 		name  string
 		leave func(*net.TCPConn) error
@@ -272,6 +274,8 @@ func TestCallerLeavesByHand(t *testing.T) {
 			waitIdle(t, h)
 		}
 	})
+	// Its connections to the provider, which may be used again, are two at most.
+	waitFiles(t, pid, before+2)
 }
 
 // TestPaths: what leads nowhere says where to go.

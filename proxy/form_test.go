@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"mime/multipart"
 	"os"
 	"strings"
 	"testing"
@@ -244,4 +245,67 @@ func TestBoundaryOf(t *testing.T) {
 			t.Errorf("boundaryOf(%q) = %q, want %q", contentType, got, want)
 		}
 	}
+}
+
+// FuzzForm: where a strict scanner finds a model, the parser of the standard
+// library finds the same one and no other; the other scanner never changes a
+// byte; and neither depends on how the bytes come.
+func FuzzForm(f *testing.F) {
+	f.Add(aForm, 3)
+	f.Add("--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nm\r\n--b--", 1)
+	f.Add("--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nm\r\n--b\r\nContent-Disposition: form-data; name=\"Model\"\r\n\r\nx\r\n--b--", 7)
+	f.Fuzz(func(t *testing.T, body string, size int) {
+		if body == "" {
+			return
+		}
+		b := newBodies(1<<20, "")
+		lazy, err := b.read(t.Context(), formCall(body), false)
+		if err != nil {
+			t.Fatalf("an unrestricted caller is refused: %v", err)
+		}
+		if got := readAll(t, lazy, nil); got != body {
+			t.Fatalf("goes on as %q", got)
+		}
+		lazy.close()
+
+		strict, err := b.read(t.Context(), formCall(body), true)
+		s := newFormScanner("b", true)
+		var again error
+		for at, step := 0, max(1, size%64); at < len(body) && again == nil; at += step {
+			again = s.feed([]byte(body[at:min(len(body), at+step)]))
+		}
+		if again == nil {
+			again = s.end()
+		}
+		if (err == nil) != (again == nil) {
+			t.Fatalf("in pieces %v, at once %v", again, err)
+		}
+		if err != nil || !strict.statesModel() {
+			return
+		}
+		if s.form != *strict.form {
+			t.Fatalf("in pieces %+v, at once %+v", s.form, *strict.form)
+		}
+		r := multipart.NewReader(strings.NewReader(body), "b")
+		models := 0
+		for {
+			p, err := r.NextRawPart()
+			if err != nil {
+				break // it is stricter with headers, which the provider may be too
+			}
+			content, err := io.ReadAll(p)
+			if err != nil {
+				break
+			}
+			if strings.EqualFold(strings.TrimSpace(p.FormName()), "model") {
+				if models++; string(content) != strict.form.model {
+					t.Fatalf("the model is %q, for others %q", strict.form.model, content)
+				}
+			}
+		}
+		if models > 1 {
+			t.Fatalf("others find %d models", models)
+		}
+		strict.close()
+	})
 }

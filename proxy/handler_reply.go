@@ -1,0 +1,151 @@
+package proxy
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// reply hands an answer to the server, which reads its body until the end.
+func (h *handler) reply(ctx *fasthttp.RequestCtx, call *Call, resp *http.Response, body *outgoing) {
+	out := &ctx.Response
+	setHead(out, resp)
+	h.allowOrigin(ctx, call)
+	length := resp.ContentLength
+	stream := isStream(resp)
+	switch {
+	case call.Method == http.MethodHead:
+		_ = body.Close()
+		out.SkipBody = true
+		if length >= 0 {
+			out.Header.SetContentLength(int(length))
+		}
+		return
+	case !h.g.hasBody(resp):
+		_ = body.Close()
+		return
+	case length < 0 && !ctx.Request.Header.IsHTTP11():
+		h.unchunked(ctx, body)
+		return
+	}
+	// What is not all there already may break off: the caller then has the head.
+	out.ImmediateHeaderFlush = stream || length > 0 && !isWhole(resp)
+	ctx.SetBodyStream(body, int(length))
+}
+
+// setHead copies status and headers of an answer.
+func setHead(out *fasthttp.Response, resp *http.Response) {
+	setDate(&out.Header, header(resp.Header, "Date"))
+	out.SetStatusCode(resp.StatusCode)
+	if _, reason, _ := strings.Cut(resp.Status, " "); reason != fasthttp.StatusMessage(resp.StatusCode) {
+		out.Header.SetStatusMessage([]byte(reason))
+	}
+	for name, values := range resp.Header {
+		if name == "Content-Length" || name == "Date" {
+			continue
+		}
+		for _, v := range values {
+			out.Header.Add(name, v)
+		}
+	}
+}
+
+// isWhole reports whether all of an answer is there already.
+func isWhole(resp *http.Response) bool {
+	b, ok := resp.Body.(*answerBody)
+	return !ok || int64(len(b.a.prefix)) == b.length
+}
+
+// unchunked answers a caller of HTTP/1.0, which knows no chunks: the end of the
+// answer is the end of the connection.
+func (h *handler) unchunked(ctx *fasthttp.RequestCtx, body *outgoing) {
+	ctx.Response.Header.SetConnectionClose()
+	ctx.Response.Header.SetNoDefaultContentType(true)
+	head := h.head(ctx)
+	h.takeOver(ctx, body, func(conn net.Conn) {
+		_ = conn.SetWriteDeadline(time.Now().Add(writeTime))
+		if _, err := conn.Write(head); err != nil {
+			return
+		}
+		if _, err := io.Copy(conn, body); err != nil {
+			abort(body.conn)
+		}
+	})
+}
+
+// head is the answer's head as it goes to the caller.
+func (h *handler) head(ctx *fasthttp.RequestCtx) []byte {
+	return append([]byte(nil), ctx.Response.Header.Header()...)
+}
+
+// takeOver gives serve the connection in the server's place, and closes body
+// and connection behind it.
+func (h *handler) takeOver(ctx *fasthttp.RequestCtx, body *outgoing, serve func(net.Conn)) {
+	// Where the answers before this one can't be delivered the server closes the
+	// connection, and says nothing.
+	late := time.AfterFunc(2*writeTime, func() { _ = body.Close() })
+	ctx.HijackSetNoResponse(true)
+	ctx.Hijack(func(conn net.Conn) {
+		if !late.Stop() {
+			return
+		}
+		defer func() { _ = body.Close() }()
+		serve(conn)
+	})
+}
+
+// outgoing is an answer's body as the server reads it.
+type outgoing struct {
+	body io.ReadCloser
+	conn net.Conn
+	// upload is the request's body where it is still being read.
+	upload *guard
+	// unwatch ends the watch for callers that leave.
+	unwatch, end func()
+	// broken is told of a mistake in the program.
+	broken func(error)
+}
+
+func (o *outgoing) Read(p []byte) (n int, err error) {
+	defer func() {
+		if mistake := recover(); mistake != nil {
+			n, err = 0, fmt.Errorf("panic: %v\n%s", mistake, debug.Stack())
+			o.broken(err)
+		}
+	}()
+	n, err = o.body.Read(p)
+	// The caller has this long to take what was just read.
+	if e := o.conn.SetWriteDeadline(time.Now().Add(writeTime)); e != nil && err == nil {
+		err = e
+	}
+	return n, err
+}
+
+func (o *outgoing) Close() error {
+	err := o.body.Close()
+	if o.upload != nil {
+		o.upload.release()
+	}
+	o.end()
+	return err
+}
+
+// setDate begins a header with a date, the present one if it is empty. The
+// header can't be told one, since the server dates its answers by itself, but
+// it keeps one that it reads.
+func setDate(h *fasthttp.ResponseHeader, date string) {
+	if date == "" || len(date) > 40 {
+		date = string(fasthttp.AppendHTTPDate(make([]byte, 0, 40), time.Now()))
+	}
+	head := "HTTP/1.1 304 \r\nDate: " + date + "\r\n\r\n" // of a status that says nothing of a body
+	_ = h.Read(bufio.NewReaderSize(strings.NewReader(head), 128))
+	h.SetStatusCode(http.StatusOK)
+	h.SetStatusMessage(nil)
+}

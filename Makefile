@@ -22,7 +22,7 @@ RACE := $(if $(shell command -v $$(go env CC)),-race)
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ /                  { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z][a-z0-9-]*:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+		/^[a-z][a-z0-9-]*:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
 build: ## build the static binary bin/tokenhub
@@ -35,7 +35,7 @@ run: build ## build and run it; ARGS="serve --demo"
 ##@ Checks
 
 .PHONY: test
-test: format vet lint-if-there race e2e ## everything that must hold before a commit
+test: format vet lint-if-there race allocs e2e ## everything that must hold before a commit
 
 .PHONY: format
 format: ## fail when a file is not formatted
@@ -67,6 +67,10 @@ race: ## all tests, the fuzz seeds included, under the race detector
 	@[ -n "$(RACE)" ] || echo "Without the race detector: there is no C compiler."
 	go test $(RACE) ./...
 
+.PHONY: allocs
+allocs: ## allocations per request against the committed baseline
+	go test -count=1 -run '^TestAllocations$$' ./bench
+
 .PHONY: e2e
 e2e: ## the official SDKs against the real binary
 	@if [ ! -f e2e/go.mod ]; then :; \
@@ -84,7 +88,15 @@ fuzz: ## each fuzz target for FUZZTIME=30s
 	done
 
 .PHONY: bench
-bench: ## the benchmarks; BENCH=regexp
+bench: ## against nginx and bare Fiber, 8 minutes; writes docs/performance.md
+	go run ./bench -o docs/performance.md
+
+.PHONY: bench-quick
+bench-quick: ## the same in little time, printed only
+	go run ./bench -seconds 1 -rounds 1
+
+.PHONY: bench-go
+bench-go: ## the benchmarks of the packages; BENCH=regexp
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
 ##@ Release

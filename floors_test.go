@@ -37,8 +37,8 @@ var fences = []struct {
 	module string
 	files  []string // patterns of path.Match
 }{
-	{"github.com/gofiber/fiber", []string{"*.go", "proxy/handler*.go", "ui/*.go"}},
-	{"github.com/valyala/fasthttp", []string{"*.go", "proxy/handler*.go", "proxy/watch*.go", "ui/*.go"}},
+	{"github.com/gofiber/fiber", []string{"*.go", "proxy/handler*.go", "ui/*.go", "bench/*.go"}},
+	{"github.com/valyala/fasthttp", []string{"*.go", "proxy/handler*.go", "proxy/watch*.go", "ui/*.go", "bench/*.go"}},
 	{"go.etcd.io/bbolt", []string{"db/bolt/*.go"}},
 	{"github.com/alexedwards/argon2id", []string{"auth/hash.go"}},
 	{"golang.org/x/crypto/argon2", []string{"auth/hash.go"}},

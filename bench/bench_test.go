@@ -1,0 +1,190 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func startProvider(t *testing.T) *process {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go serveProvider(ln)
+	t.Cleanup(func() { ln.Close() })
+	log := filepath.Join(t.TempDir(), "log")
+	if err := os.WriteFile(log, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return &process{address: ln.Addr().String(), log: log}
+}
+
+func TestClientUnderstandsTheProvider(t *testing.T) {
+	p := startProvider(t)
+	c := newClient(p.address)
+	defer c.close()
+	for name, request := range map[string][]byte{
+		"small":     post("/v1/chat/completions", "k", `{"model":"small"}`),
+		"embedding": post("/v1/embeddings", "k", `{"model":"small"}`),
+		"5 MB":      post("/v1/chat/completions", "k", `{"model":"small","x":"`+strings.Repeat("x", 5<<20)+`"}`),
+		"stream":    post("/v1/chat/completions", "k", `{"model":"stream-3-1","stream":true}`),
+		"list":      []byte("GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n"),
+	} {
+		for range 3 { // on one connection: nothing may be left over
+			if err := c.do(request); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+	}
+}
+
+// TestProviderTakesHeadAndBodyInPieces: a proxy may send them as it likes.
+func TestProviderTakesHeadAndBodyInPieces(t *testing.T) {
+	p := startProvider(t)
+	request := post("/v1/chat/completions", "k", `{"model":"stream-2-1","stream":true}`)
+	c := newClient(p.address)
+	defer c.close()
+	for size := 1; size < len(request); size += 7 {
+		for rest := request; len(rest) > 0; {
+			n := min(size, len(rest))
+			if err := c.send(rest[:n]); err != nil {
+				t.Fatal(err)
+			}
+			rest = rest[n:]
+		}
+		_, length, rest, err := c.head()
+		if err != nil || length != -1 {
+			t.Fatalf("in pieces of %d: length %d, %v; want a stream", size, length, err)
+		}
+		if err := c.toLastChunk(rest); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestClientSeesRefusals(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		conn, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		_, _ = conn.Read(make([]byte, 1024))
+		fmt.Fprint(conn, "HTTP/1.1 429 Too Many Requests\r\ncontent-length: 2\r\n\r\nno")
+	}()
+	if err := newClient(ln.Addr().String()).do(post("/v1/x", "k", "{}")); err == nil || !strings.Contains(err.Error(), "429") {
+		t.Errorf("got %v, want an error with the status", err)
+	}
+}
+
+func TestStreamsAreReadWithTheirDelays(t *testing.T) {
+	p := startProvider(t)
+	s := &streams{}
+	s.reading.Store(true)
+	delays, err := s.read(t.Context(), p, post("/v1/chat/completions", "k", `{"model":"stream-20-1","stream":true}`))
+	if err != nil || len(delays) != 20 || s.chunks.Load() != 20 {
+		t.Fatalf("got %d delays of %d chunks and %v, want 20", len(delays), s.chunks.Load(), err)
+	}
+	if d := slices.Max(delays); d <= 0 || d > time.Minute {
+		t.Errorf("a chunk was on its way for %v", d)
+	}
+}
+
+func TestLoads(t *testing.T) {
+	p := startProvider(t)
+	delays, err := openLoop(t.Context(), p, 200, 100*time.Millisecond, post("/v1/x", "k", "{}"))
+	if err != nil || len(delays) < 10 || len(delays) > 30 {
+		t.Errorf("got %d delays and %v, want about 20: the warm-up does not count", len(delays), err)
+	}
+	// Nobody listens there: all fails, and says so.
+	nobody, err := freeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openLoop(t.Context(), &process{address: nobody, log: p.log}, 200, 10*time.Millisecond, nil); err == nil {
+		t.Error("no error from an open loop without a server")
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := openLoop(ended, p, 200, time.Hour, post("/v1/x", "k", "{}")); err == nil {
+		t.Error("no error from an open loop that was interrupted")
+	}
+}
+
+func TestQuantile(t *testing.T) {
+	samples := []time.Duration{5, 1, 4, 2, 3}
+	for share, want := range map[float64]time.Duration{0: 1, 0.5: 3, 0.99: 5, 1: 5} {
+		if got := quantile(samples, share); got != want {
+			t.Errorf("quantile %v is %v, want %v", share, got, want)
+		}
+	}
+}
+
+func TestTable(t *testing.T) {
+	r := results{}
+	for i, v := range []float64{30, 50, 40} {
+		r.add(smallCPU, tokenhub, v)
+		r.add(smallCPU, nginx, 20+float64(i))
+	}
+	r.add(requestAllocs, tokenhub, 70)
+	r.add(keysCPU, tokenhub, 103)
+	r.add(keysCPU, oneKey, 100)
+	got := r.table()
+	for _, want := range []string{
+		"| CPU per small JSON request, 64 connections, µs | 40.0 (30.0–50.0) | 21.0 (20.0–22.0) | | | 1.82 (1.50–2.38) | ≤ 2.5 × ✓ | ≤ 1.5 × ✗ |\n",
+		"| allocations per small JSON request | 70.0 | | | | – | ≤ 60 ✗ | ≤ 20 ✗ |\n",
+		"| 1.03 × 1 key | ≤ 1.05 × 1 key ✓ | ≤ 1.02 × 1 key ✗ |\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("got\n%s\nwithout the line\n%s", got, want)
+		}
+	}
+	if strings.Contains(got, added50.title) {
+		t.Errorf("a row that was not measured is in\n%s", got)
+	}
+}
+
+func TestReplaceTable(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "performance.md")
+	if err := os.WriteFile(file, []byte("before\n"+tableBegins+"old\n"+tableEnds+"after\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := replaceTable(file, "new\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, _ := os.ReadFile(file)
+	if want := "before\n" + tableBegins + "\nnew\n\n" + tableEnds + "after\n"; string(got) != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if err := os.WriteFile(file, []byte("no table\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := replaceTable(file, "new"); err == nil {
+		t.Error("no error from a document without a place for the table")
+	}
+}
+
+// TestBenchLine: the lines are those of go test.
+func TestBenchLine(t *testing.T) {
+	m := benchLine.FindStringSubmatch("pkg: tokenhub/db/bolt\nBenchmarkJournalAppend \t  500000\t      1234.5 ns/op\t      96 B/op\t       3 allocs/op\nPASS\n")
+	if want := []string{"BenchmarkJournalAppend", "1234.5", "3"}; m == nil || !slices.Equal(m[1:], want) {
+		t.Errorf("got %q, want %q", m, want)
+	}
+}

@@ -1,0 +1,305 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// figure is one load, which gives one or more rows of the table.
+type figure struct {
+	name    string
+	measure func(context.Context, *bench) error
+}
+
+var figures = []figure{
+	{"small", smallRequests},
+	{"keys", manyKeys},
+	{"latency", latency},
+	{"embeddings", embeddings},
+	{"streams", chunks},
+	{"memory", streamMemory},
+	{"uploads", uploads},
+	{"start", starts},
+	{"parts", parts},
+}
+
+func figureNames() (names []string) {
+	for _, f := range figures {
+		names = append(names, f.name)
+	}
+	return names
+}
+
+// choose returns the figures of a list of names, all if it is empty.
+func choose(only string) ([]figure, error) {
+	if only == "" {
+		return figures, nil
+	}
+	var chosen []figure
+	for name := range strings.SplitSeq(only, ",") {
+		i := slices.IndexFunc(figures, func(f figure) bool { return f.name == strings.TrimSpace(name) })
+		if i < 0 {
+			return nil, fmt.Errorf("there is no figure %q, only %s", name, strings.Join(figureNames(), ", "))
+		}
+		chosen = append(chosen, figures[i])
+	}
+	return chosen, nil
+}
+
+// turns calls measure for each of the subjects, round by round.
+func (b *bench) turns(ctx context.Context, subjects []string, measure func(name string) error) error {
+	for range b.rounds {
+		for _, name := range subjects {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := measure(name); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
+
+func smallRequests(ctx context.Context, b *bench) error {
+	return b.turns(ctx, append(b.subjects(), direct), func(name string) error {
+		p, err := b.shared(ctx, name)
+		if err != nil {
+			return err
+		}
+		s, err := closedLoop(ctx, p, connections, b.duration(), b.small(0))
+		b.results.add(smallRate, name, s.perSecond())
+		if name != direct { // who shares its core with the load
+			b.results.add(smallCPU, name, s.perRequest())
+		}
+		return err
+	})
+}
+
+func manyKeys(ctx context.Context, b *bench) error {
+	p, err := b.shared(ctx, tokenhub)
+	if err != nil {
+		return err
+	}
+	all := make([][]byte, len(b.keys))
+	c := newClient(p.address)
+	defer c.close()
+	for i := range b.keys { // the first check of each is argon2id
+		all[i] = b.small(i)
+		if err := c.do(all[i]); err != nil {
+			return err
+		}
+	}
+	return b.turns(ctx, []string{"1 key", "all keys"}, func(name string) error {
+		requests := all[:1]
+		if name == "all keys" {
+			requests = all
+		}
+		s, err := closedLoop(ctx, p, connections, b.duration(), requests...)
+		if name == "1 key" {
+			b.results.add(keysCPU, oneKey, s.perRequest())
+		} else {
+			b.results.add(keysCPU, tokenhub, s.perRequest())
+		}
+		return err
+	})
+}
+
+func latency(ctx context.Context, b *bench) error {
+	const rate = 2000
+	var base50, base99 time.Duration
+	return b.turns(ctx, append([]string{direct}, b.subjects()...), func(name string) error {
+		p, err := b.shared(ctx, name)
+		if err != nil {
+			return err
+		}
+		delays, err := openLoop(ctx, p, rate, b.duration(), b.small(0))
+		p50, p99 := quantile(delays, 0.5), quantile(delays, 0.99)
+		if name == direct {
+			base50, base99 = p50, p99
+			return err
+		}
+		b.results.add(added50, name, micros(p50-base50))
+		b.results.add(added99, name, micros(p99-base99))
+		return err
+	})
+}
+
+func embeddings(ctx context.Context, b *bench) error {
+	request := post("/v1/embeddings", b.keys[0], `{"model":"small","input":"What does a gateway for language models do?"}`)
+	return b.turns(ctx, b.subjects(), func(name string) error {
+		p, err := b.shared(ctx, name)
+		if err != nil {
+			return err
+		}
+		s, err := closedLoop(ctx, p, connections, b.duration(), request)
+		b.results.add(embeddingsCPU, name, s.perRequest())
+		return err
+	})
+}
+
+// stream is a request whose answer has that many events, with a pause before
+// each.
+func (b *bench) stream(chunks int, pause time.Duration) []byte {
+	return post("/v1/chat/completions", b.keys[0], fmt.Sprintf(`{"model":"stream-%d-%d","stream":true,"stream_options":{"include_usage":true},`+
+		`"messages":[{"role":"user","content":"What does a gateway for language models do?"}],"max_tokens":4096}`, chunks, pause.Milliseconds()))
+}
+
+func chunks(ctx context.Context, b *bench) error {
+	const pause = 20 * time.Millisecond
+	n := int((b.duration() + 5*time.Second) / pause) // longer than they are read
+	var base50, base99 time.Duration
+	return b.turns(ctx, append([]string{direct}, b.subjects()...), func(name string) error {
+		p, err := b.shared(ctx, name)
+		if err != nil {
+			return err
+		}
+		s := openStreams(ctx, p, 200, time.Second, b.stream(n, pause))
+		err = wait(ctx, time.Second+warmup)
+		var cost spent
+		if err == nil {
+			s.reading.Store(true)
+			cost, err = meterLoad(ctx, p, b.duration(), &s.chunks)
+			s.reading.Store(false)
+		}
+		delays, failure := s.close()
+		if err = errors.Join(err, failure); err != nil {
+			return err
+		}
+		p50, p99 := quantile(delays, 0.5), quantile(delays, 0.99)
+		if name == direct {
+			base50, base99 = p50, p99
+			return nil
+		}
+		b.results.add(chunkCPU, name, cost.perRequest())
+		b.results.add(chunk50, name, micros(p50-base50))
+		b.results.add(chunk99, name, micros(p99-base99))
+		return nil
+	})
+}
+
+// fresh starts a subject for use, which sees it alone, and stops it.
+func (b *bench) fresh(ctx context.Context, name string, use func(*process) error) error {
+	if p := b.running[name]; p != nil { // one server per data folder
+		delete(b.running, name)
+		if err := p.stop(); err != nil {
+			return err
+		}
+	}
+	p, err := b.start(ctx, name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(use(p), p.stop())
+}
+
+func streamMemory(ctx context.Context, b *bench) error {
+	const n = 2000
+	return b.turns(ctx, b.subjects(), func(name string) error {
+		return b.fresh(ctx, name, func(p *process) error {
+			before, err := p.memory()
+			if err != nil {
+				return err
+			}
+			s := openStreams(ctx, p, n, 2*time.Second, b.stream(60, time.Second))
+			// Until each has had two chunks.
+			for begun := time.Now(); err == nil && s.chunks.Load() < 2*n; {
+				if err = wait(ctx, 100*time.Millisecond); time.Since(begun) > 20*time.Second {
+					err = fmt.Errorf("only %d chunks came from %d streams within 20 s", s.chunks.Load(), n)
+				}
+			}
+			after, e := p.memory()
+			_, failure := s.close()
+			if err = errors.Join(err, e, failure); err != nil {
+				return err
+			}
+			b.results.add(streamKiB, name, (after.anonymous-before.anonymous)/n/1024)
+			return nil
+		})
+	})
+}
+
+func uploads(ctx context.Context, b *bench) error {
+	const size = 5 << 20
+	image := strings.Repeat("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ", size/44)
+	request := post("/v1/chat/completions", b.keys[0], `{"model":"small","max_tokens":256,"messages":[{"role":"user","content":[{"type":"text","text":"What is this?"},`+
+		`{"type":"image_url","image_url":{"url":"data:image/png;base64,`+image+`"}}]}]}`)
+	return b.turns(ctx, b.subjects(), func(name string) error {
+		return b.fresh(ctx, name, func(p *process) error {
+			s, err := closedLoop(ctx, p, 8, b.duration(), request)
+			if err != nil {
+				return err
+			}
+			m, err := p.memory()
+			b.results.add(uploadCPU, name, s.perRequest()/1000)
+			b.results.add(uploadPeak, name, m.peak/(1<<20))
+			return err
+		})
+	})
+}
+
+func starts(ctx context.Context, b *bench) error {
+	if info, err := os.Stat(b.binary); err == nil {
+		b.results.add(binarySize, tokenhub, float64(info.Size())/1e6)
+	}
+	return b.turns(ctx, b.subjects(), func(name string) error {
+		if p := b.running[name]; p != nil {
+			delete(b.running, name)
+			if err := p.stop(); err != nil {
+				return err
+			}
+		}
+		begun := time.Now()
+		return b.fresh(ctx, name, func(p *process) error {
+			b.results.add(startTime, name, float64(time.Since(begun))/float64(time.Millisecond))
+			if err := wait(ctx, b.duration()); err != nil {
+				return err
+			}
+			m, err := p.memory()
+			b.results.add(idleMiB, name, m.resident/(1<<20))
+			return err
+		})
+	})
+}
+
+// benchLine is a line of go test -bench -benchmem.
+var benchLine = regexp.MustCompile(`(?m)^(Benchmark\w+(?:/\S+)?)\s.*?([\d.]+) ns/op(?:.*?\s(\d+) allocs/op)?`)
+
+// parts runs the benchmarks that stand in the packages.
+func parts(ctx context.Context, b *bench) error {
+	for range b.rounds {
+		cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^Benchmark(Verify|ReserveSettle|JournalAppend|Request)$",
+			"-benchmem", "-benchtime", "0.5s", "-cpu", "1", "./auth", "./db/bolt", "./bench")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("go test -bench: %w: %s", err, out)
+		}
+		for _, m := range benchLine.FindAllStringSubmatch(string(out), -1) {
+			nanos, _ := strconv.ParseFloat(m[2], 64)
+			switch m[1] {
+			case "BenchmarkVerify":
+				b.results.add(keyCheck, tokenhub, nanos/1000)
+			case "BenchmarkReserveSettle":
+				b.results.add(reserveSettle, tokenhub, nanos/1000)
+			case "BenchmarkJournalAppend":
+				b.results.add(journalAppend, tokenhub, nanos/1000)
+			case "BenchmarkRequest":
+				allocs, _ := strconv.ParseFloat(m[3], 64)
+				b.results.add(requestAllocs, tokenhub, allocs)
+			}
+		}
+	}
+	return nil
+}
+
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

@@ -30,7 +30,7 @@ func TestNotice(t *testing.T) {
 	texts := map[string][]string{} // licence -> what it belongs to
 	licensed := map[string]bool{}
 	for folder, owner := range linkedFolders(t) {
-		licensed[owner] = licensed[owner] // an entry for each
+		licensed[owner] = licensed[owner] || false // an entry for each
 		entries, err := os.ReadDir(folder)
 		if err != nil {
 			t.Fatal(err)

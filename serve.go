@@ -17,24 +17,29 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"tokenhub/alerts"
 	"tokenhub/auth"
 	"tokenhub/cli"
 	"tokenhub/config"
 	"tokenhub/db"
 	"tokenhub/db/bolt"
+	"tokenhub/metrics"
 	"tokenhub/proxy"
 	"tokenhub/ui"
 )
 
 // server is the running program: the parts of the bill of materials.
 type server struct {
-	log     zerolog.Logger
-	live    *config.Live
-	demo    *demoProvider // nil without --demo
-	current atomic.Pointer[config.Config]
-	store   *bolt.DB
-	gateway *proxy.Gateway
-	admin   *ui.Admin
+	log      zerolog.Logger
+	live     *config.Live
+	demo     *demoProvider // nil without --demo
+	current  atomic.Pointer[config.Config]
+	store    *bolt.DB
+	verifier *auth.Verifier
+	gateway  *proxy.Gateway
+	metrics  *metrics.Metrics
+	alerts   *alerts.Alerts
+	admin    *ui.Admin
 	// stopping makes readyz say no.
 	stopping atomic.Bool
 }
@@ -62,13 +67,15 @@ func (p *program) serve(ctx context.Context, o cli.ServeOptions) (err error) {
 	if err := p.firstPassword(ctx, s.store); err != nil {
 		return err
 	}
-	verifier := auth.New(auth.Options{Keys: s.store, Tokens: s.store})
-	s.gateway, err = proxy.New(proxy.Options{Config: cfg, Verifier: verifier, Store: s.store, Log: s.log})
+	s.verifier = auth.New(auth.Options{Keys: s.store, Tokens: s.store})
+	s.metrics = metrics.New(metrics.Options{Version: version, Moment: s.moment})
+	s.gateway, err = proxy.New(proxy.Options{Config: cfg, Verifier: s.verifier, Store: s.store, Log: s.log, Observe: s.metrics.Observe})
 	if err != nil {
 		return err
 	}
-	s.admin = ui.New(ui.Options{Store: s.store, Tokens: verifier, Config: s.current.Load, Reload: s.reload,
-		Gateway: gatewayView{s.gateway}, Ready: s.ready, Version: version, Log: s.log})
+	s.admin = ui.New(ui.Options{Store: s.store, Tokens: s.verifier, Config: s.current.Load, Reload: s.reload,
+		Gateway: gatewayView{s.gateway}, Ready: s.ready, Metrics: s.metrics.Write, Version: version, Log: s.log})
+	s.alerts = alerts.New(alerts.Options{Store: s.store, Config: s.current.Load, Log: s.log})
 
 	doors, err := s.open(cfg)
 	if err != nil {
@@ -92,6 +99,9 @@ func (s *server) run(ctx context.Context, cfg *config.Config, doors *doors) erro
 	group, work := errgroup.WithContext(work)
 	group.Go(func() error { return s.store.Run(work) })
 	group.Go(func() error { return s.gateway.Run(work) })
+	group.Go(func() error { return s.alerts.Run(work) })
+	group.Go(func() error { return s.backups(work) })
+	defer s.store.WatchUsage(s.alerts.Notice)()
 	group.Go(func() error { return s.reloadOnSignal(work) })
 	doors.serve(group)
 	s.log.Info().Str("listen", doors.url).Str("data", cfg.DataDir).Str("version", version).Int("providers", len(cfg.Providers)).Msg("TokenHub is ready")

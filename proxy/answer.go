@@ -41,6 +41,9 @@ func (f *flight) answer(a *attempt) (*http.Response, error) {
 	}
 	resp.Body = b
 	b.watchIdle()
+	if b.sse {
+		f.g.streams.Add(1)
+	}
 	if b.length == 0 {
 		b.settle("")
 	}
@@ -220,6 +223,9 @@ func (b *answerBody) Close() error {
 	}
 	b.closed = true
 	b.idle.stop()
+	if b.sse {
+		b.f.g.streams.Add(-1)
+	}
 	if !b.settled {
 		// The caller is gone, or does not take the bytes.
 		reason := "canceled"
@@ -337,6 +343,7 @@ func (f *flight) settle(a *attempt, rec *db.Record) {
 	if err := f.g.store.Settle(context.Background(), f.res, rec); err != nil {
 		f.g.log.Error().Err(err).Str("request", f.call.ID).Msg("usage can't be written to the journal yet")
 	}
+	f.g.observe(rec)
 }
 
 // log writes the line of an attempt.

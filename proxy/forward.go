@@ -238,12 +238,14 @@ func (f *flight) giveUp(ctx context.Context, refusal error) (*http.Response, err
 // nothing, and lets go of their answers. It returns err.
 func (f *flight) noteFailed(err error) error {
 	for _, a := range f.failed {
+		rec := f.failedRecord(a)
 		if a.connected.Load() {
-			if err := f.g.store.Note(context.Background(), f.failedRecord(a)); err != nil {
+			if err := f.g.store.Note(context.Background(), rec); err != nil {
 				f.g.log.Error().Err(err).Str("request", f.call.ID).Msg("a failed attempt can't be written to the journal yet")
 			}
 		}
-		f.log(a, f.failedRecord(a))
+		f.g.observe(rec)
+		f.log(a, rec)
 		a.close()
 	}
 	f.failed = nil

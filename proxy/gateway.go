@@ -36,6 +36,9 @@ type Options struct {
 	Store    Store
 	// Log takes one line per request, at the end of it.
 	Log zerolog.Logger
+	// Observe, if set, is told of each request that was sent to a provider, once
+	// it is settled, and of each attempt that failed. It must be quick.
+	Observe func(*db.Record)
 	// Now is the clock; nil = time.Now.
 	Now func() time.Time
 }
@@ -45,9 +48,11 @@ type Gateway struct {
 	verifier Verifier
 	store    Store
 	log      zerolog.Logger
+	observe  func(*db.Record)
 	now      func() time.Time
 	state    atomic.Pointer[state]
 	running  running
+	streams  atomic.Int64
 	// refresher keeps the providers' lists of models fresh.
 	refresher refresher
 	// closed refuses new calls: the server is stopping.
@@ -61,6 +66,10 @@ func New(o Options) (*Gateway, error) {
 		refresher: refresher{wake: make(chan struct{}, 1)}}
 	if g.now == nil {
 		g.now = time.Now
+	}
+	g.observe = o.Observe
+	if g.observe == nil {
+		g.observe = func(*db.Record) {}
 	}
 	st, err := newState(o.Config, nil)
 	if err != nil {
@@ -120,6 +129,9 @@ func (g *Gateway) Drain(ctx context.Context) {
 
 // Running is the number of calls that are on their way.
 func (g *Gateway) Running() int { return g.running.len() }
+
+// Streams is the number of answers that are being passed on event by event.
+func (g *Gateway) Streams() int { return int(g.streams.Load()) }
 
 // flight is one call on its way through the gateway.
 type flight struct {

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"tokenhub/config"
+)
+
+// copies writes a few bytes as its backup, or fails.
+type copies struct{ err error }
+
+func (c copies) Backup(_ context.Context, w io.Writer) error {
+	if c.err != nil {
+		return c.err
+	}
+	_, err := io.WriteString(w, "a backup")
+	return err
+}
+
+func names(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []string
+	for _, e := range entries {
+		list = append(list, e.Name())
+	}
+	return list
+}
+
+func TestScheduledBackups(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "backups")
+	cfg := config.Backup{Every: 24 * time.Hour, Keep: 2, Dir: dir}
+	now := time.Date(2026, 3, 1, 4, 5, 6, 0, time.UTC)
+	make := func(want string) {
+		t.Helper()
+		file, err := scheduledBackup(t.Context(), cfg, copies{}, now)
+		if err != nil || want == "" && file != "" || want != "" && file != filepath.Join(dir, want) {
+			t.Fatalf("made %q, %v, want %q", file, err, want)
+		}
+	}
+	make("tokenhub-20260301-040506.db")
+	if info, err := os.Stat(filepath.Join(dir, "tokenhub-20260301-040506.db")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v %v", info, err)
+	}
+	now = now.Add(23 * time.Hour)
+	make("") // not due; a restart asks again and gets the same
+	now = now.Add(2 * time.Hour)
+	make("tokenhub-20260302-050506.db")
+	for _, other := range []string{"mine.db", "tokenhub-old.db", "tokenhub-20260101-000000.db.gz"} {
+		if err := os.WriteFile(filepath.Join(dir, other), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now = now.Add(25 * time.Hour)
+	if file, err := scheduledBackup(t.Context(), cfg, copies{errors.New("disk full")}, now); err == nil || file != "" {
+		t.Fatalf("%q %v", file, err)
+	}
+	make("tokenhub-20260303-060506.db")
+	want := []string{"mine.db", "tokenhub-20260101-000000.db.gz", "tokenhub-20260302-050506.db", "tokenhub-20260303-060506.db", "tokenhub-old.db"}
+	if got := names(t, dir); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	// The clock is set back: a backup is made, and is not the one that goes.
+	now = now.Add(-30 * 24 * time.Hour)
+	make("tokenhub-20260201-060506.db")
+	if !slices.Contains(names(t, dir), "tokenhub-20260201-060506.db") {
+		t.Errorf("%q", names(t, dir))
+	}
+	cfg.Every = 0
+	make("")
+}

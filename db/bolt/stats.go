@@ -1,0 +1,36 @@
+package bolt
+
+import "time"
+
+// Stats are the engine's numbers of one moment, for metrics.
+type Stats struct {
+	// Holds counts the reservations that are neither settled nor released.
+	Holds int
+	// Unfolded counts the records in the journal that are not in the database
+	// yet, and Lag tells how old the first of them is.
+	Unfolded int
+	Lag      time.Duration
+	// Unwritten counts the records that wait for the journal to be writable
+	// again, Lost those that could neither be written nor kept.
+	Unwritten int
+	Lost      int64
+}
+
+// Stats returns the numbers of this moment.
+func (d *DB) Stats() Stats {
+	var s Stats
+	for _, e := range d.keys.all() {
+		e.account.mu.Lock()
+		s.Holds += len(e.account.holds)
+		e.account.mu.Unlock()
+	}
+	j := &d.journal
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	s.Unfolded, s.Unwritten, s.Lost = len(j.pending), len(j.unwritten), j.dropped
+	if s.Unfolded > 0 {
+		first := j.pending[0].rec
+		s.Lag = max(0, d.now().Sub(first.Start.Add(first.Latency)))
+	}
+	return s
+}

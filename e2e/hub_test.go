@@ -47,6 +47,7 @@ type hub struct {
 	url    string // without a slash at the end
 	config string // its file
 	log    *lockedBuffer
+	pid    int
 }
 
 // startHub starts the binary with the text as its configuration, on a free
@@ -72,6 +73,7 @@ func startHub(t *testing.T, config string, args ...string) *hub {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	h.pid = cmd.Process.Pid
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }()
 	t.Cleanup(func() {

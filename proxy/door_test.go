@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"encoding/pem"
@@ -20,113 +19,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"tokenhub/auth"
 	"tokenhub/config"
 	"tokenhub/db"
-	"tokenhub/db/dbtest"
 )
-
-// door is a gateway behind its real listener, with real keys and a cheap hash.
-type door struct {
-	t     *testing.T
-	g     *Gateway
-	store *dbtest.Mem
-	url   string
-	log   *lockedBuffer
-}
-
-// newDoor has one provider "p" with all models at the URL.
-func newDoor(t *testing.T, provider string, edit func(*config.Config)) *door {
-	t.Helper()
-	cfg := config.Defaults()
-	cfg.Routing.Retries = 0
-	cfg.Providers = []config.Provider{{Name: "p", BaseURL: provider, APIKey: "sk-secret", Auth: "bearer", AskUsage: true,
-		OutputField: "max_tokens", Models: []string{"*"}, Timeouts: config.Timeouts{Connect: 2 * time.Second, FirstByte: 10 * time.Second, Idle: 10 * time.Second}}}
-	if edit != nil {
-		edit(cfg)
-	}
-	d := &door{t: t, store: dbtest.Memory(dbtest.Options{}), log: &lockedBuffer{}}
-	verifier := auth.New(auth.Options{Keys: d.store, Check: func(text, phc string) (bool, error) { return "plain:"+text == phc, nil }})
-	var err error
-	d.g, err = New(Options{Config: cfg, Verifier: verifier, Store: d.store, Log: zerolog.New(d.log)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	app, err := d.g.Server()
-	if err != nil {
-		t.Fatal(err)
-	}
-	app.Use(NotFound)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.url = "http://" + ln.Addr().String()
-	ended := make(chan error, 1)
-	go func() { ended <- app.Listener(ln) }()
-	work, stop := context.WithCancel(context.Background())
-	worked := make(chan error, 1)
-	go func() { worked <- d.g.Run(work) }()
-	t.Cleanup(func() {
-		drain, cancel := context.WithCancel(context.Background())
-		cancel()
-		d.g.Drain(drain)
-		_ = app.ShutdownWithTimeout(10 * time.Millisecond)
-		stop()
-		<-worked
-		<-ended
-		if holds := d.store.Holds(); len(holds) != 0 {
-			t.Errorf("reservations are left: %+v", holds)
-		}
-		for _, p := range d.g.state.Load().providers {
-			p.close()
-		}
-	})
-	return d
-}
-
-// key makes a key; edit may change its record.
-func (d *door) key(name string, edit func(*db.Key)) (text string) {
-	d.t.Helper()
-	text, id, err := auth.Mint(auth.Key)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	k := &db.Key{ID: id, Name: name, Endpoints: db.Inference, CreatedAt: time.Now(), Secrets: []db.Secret{{PHC: "plain:" + text}}}
-	if edit != nil {
-		edit(k)
-	}
-	if _, err := d.store.PutKey(d.t.Context(), k, db.Audit{}); err != nil {
-		d.t.Fatal(err)
-	}
-	return text
-}
-
-// send makes a request; headers are pairs.
-func (d *door) send(method, path, body string, headers ...string) (*http.Response, string) {
-	d.t.Helper()
-	req, err := http.NewRequestWithContext(d.t.Context(), method, d.url+path, strings.NewReader(body))
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	for i := 0; i+1 < len(headers); i += 2 {
-		req.Header.Add(headers[i], headers[i+1])
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	return resp, string(text)
-}
-
-const chatBody = `{"model":"m","messages":[]}`
 
 func TestKeyThatOpensNothing(t *testing.T) {
 	p := newFake(t, good)
@@ -328,64 +224,11 @@ func TestCallerAddress(t *testing.T) {
 	}
 }
 
-// steps is a stream whose events are sent one by one, when the test says so.
-type steps struct {
-	next chan string // closing it ends the stream
-	gone chan struct{}
-}
-
-func (s *steps) serve(w http.ResponseWriter, r *http.Request) {
-	if r.Method == http.MethodGet { // the list of models, which the gateway asks for by itself
-		http.NotFound(w, r)
-		return
-	}
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.(http.Flusher).Flush()
-	for {
-		select {
-		case event, ok := <-s.next:
-			if !ok {
-				return
-			}
-			_, _ = io.WriteString(w, "data: "+event+"\n\n")
-			w.(http.Flusher).Flush()
-		case <-r.Context().Done():
-			close(s.gone)
-			return
-		}
-	}
-}
-
-// open starts a stream and returns its lines.
-func (d *door) open(key string) (*http.Response, *bufio.Reader) {
-	d.t.Helper()
-	req, err := http.NewRequestWithContext(d.t.Context(), "POST", d.url+"/v1/chat/completions", strings.NewReader(`{"model":"m","stream":true,"stream_options":{"include_usage":true}}`))
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+key)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	d.t.Cleanup(func() { resp.Body.Close() })
-	return resp, bufio.NewReader(resp.Body)
-}
-
-func within(t *testing.T, d time.Duration, what string, done <-chan struct{}) {
-	t.Helper()
-	select {
-	case <-done:
-	case <-time.After(d):
-		t.Fatalf("%s: not within %v", what, d)
-	}
-}
-
 // The headers of a stream come before its first event, and each event comes
 // while the provider is silent.
 func TestStreamArrivesEventByEvent(t *testing.T) {
-	s := &steps{next: make(chan string), gone: make(chan struct{})}
-	d := newDoor(t, newFake(t, s.serve).URL, nil)
+	s := newSteps()
+	d := newDoor(t, calls(t, s.serve).URL, nil)
 	resp, lines := d.open(d.key("k", nil)) // would hang if headers waited for an event
 	if resp.Header.Get("X-Accel-Buffering") != "no" || resp.Header.Get("X-Inferoute-Provider") != "p" {
 		t.Errorf("headers %v", resp.Header)
@@ -408,8 +251,8 @@ func TestStreamArrivesEventByEvent(t *testing.T) {
 // A drain lets a stream end, refuses new requests, and at its deadline ends what
 // is still running by an error event and a broken connection.
 func TestDrain(t *testing.T) {
-	s := &steps{next: make(chan string), gone: make(chan struct{})}
-	d := newDoor(t, newFake(t, s.serve).URL, nil)
+	s := newSteps()
+	d := newDoor(t, calls(t, s.serve).URL, nil)
 	key := d.key("k", nil)
 	_, lines := d.open(key)
 	s.next <- "one"
@@ -489,15 +332,21 @@ func TestProviderWithItsOwnAuthority(t *testing.T) {
 	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d := newDoor(t, s.URL, func(c *config.Config) { c.Providers[0].CA = ca })
-	if resp, body := d.send("POST", "/v1/chat/completions", chatBody, "Authorization", "Bearer "+d.key("k", nil)); resp.StatusCode != 200 || proto.Load() != "HTTP/2.0 Bearer sk-secret" {
-		t.Errorf("%d %s %v", resp.StatusCode, body, proto.Load())
-	}
+	t.Run("with its certificate", func(t *testing.T) {
+		d := newDoor(t, s.URL, func(c *config.Config) { c.Providers[0].CA = ca })
+		if resp, body := d.chat(d.key("k", nil)); resp.StatusCode != 200 || proto.Load() != "HTTP/2.0 Bearer sk-secret" {
+			t.Errorf("%d %s %v", resp.StatusCode, body, proto.Load())
+		}
+	})
 	proto.Store("")
-	d = newDoor(t, s.URL, nil)
-	if resp, body := d.send("POST", "/v1/chat/completions", chatBody, "Authorization", "Bearer "+d.key("k", nil)); resp.StatusCode != 503 || !strings.Contains(body, "provider_unreachable") || proto.Load() != "" {
-		t.Errorf("%d %s %v", resp.StatusCode, body, proto.Load())
-	}
+	t.Run("without", func(t *testing.T) {
+		d := newDoor(t, s.URL, nil)
+		resp, body := d.chat(d.key("k", nil))
+		refused(t, "without", resp, body, 503, "provider_error", "provider_unreachable")
+		if proto.Load() != "" {
+			t.Errorf("it was spoken to: %v", proto.Load())
+		}
+	})
 }
 
 // The environment's proxy is used: the transport asks for CONNECT and speaks

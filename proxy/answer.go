@@ -314,6 +314,9 @@ func (f *flight) failedRecord(a *attempt) *db.Record {
 		rec.Error = "shutdown"
 	case errors.Is(a.err, errGone):
 		rec.Error = "canceled"
+		if !a.sent.Load() {
+			break // no provider works on half a request
+		}
 		rec.Source = db.Aborted
 		rec.Usage.Input = f.demand.input
 		rec.Cost = f.cost(a, rec, amounts{calls: 1})

@@ -26,6 +26,8 @@ type attempt struct {
 	inside bool
 	// connected says that there was a connection: the request may have been sent.
 	connected atomic.Bool
+	// sent says that the provider was sent the whole request.
+	sent      atomic.Bool
 	resp      *http.Response
 	body      io.ReadCloser // what the provider sends; resp.Body becomes the caller's
 	firstByte time.Duration
@@ -67,7 +69,7 @@ func (f *flight) try(ctx context.Context, t target, headers http.Header, probe b
 		moved.Query = setQueryValue(call.Query, "model", t.served)
 		call = &moved
 	}
-	req := t.provider.request(connected(a.ctx, &a.connected), call, headers, f.body, f.edits(t))
+	req := t.provider.request(traced(a.ctx, a), call, headers, f.body, f.edits(t))
 	resp, err := t.provider.upstream.RoundTrip(req)
 	if err != nil {
 		a.fail(err)

@@ -147,12 +147,18 @@ func (p *provider) request(ctx context.Context, call *Call, headers http.Header,
 	return r.WithContext(ctx)
 }
 
-// connected returns a context under which RoundTrip notes in got that there
-// was a connection: before that nothing can have been sent. The transport asks
-// for another one where the first turned out to be dead before it took anything.
-func connected(ctx context.Context, got *atomic.Bool) context.Context {
+// traced returns a context under which RoundTrip notes how far an attempt came:
+// that there was a connection (before that nothing can have been sent), and that
+// the whole request went out. The transport asks for another connection where
+// the first turned out to be dead before it took anything.
+func traced(ctx context.Context, a *attempt) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn: func(string) { got.Store(false) },
-		GotConn: func(httptrace.GotConnInfo) { got.Store(true) },
+		GetConn: func(string) { a.connected.Store(false); a.sent.Store(false) },
+		GotConn: func(httptrace.GotConnInfo) { a.connected.Store(true) },
+		WroteRequest: func(info httptrace.WroteRequestInfo) {
+			if info.Err == nil {
+				a.sent.Store(true)
+			}
+		},
 	})
 }

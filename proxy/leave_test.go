@@ -1,0 +1,228 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"tokenhub/db"
+)
+
+// noticed is within what the provider's request must have ended when the caller
+// has left.
+const noticed = 500 * time.Millisecond
+
+// A caller that leaves stops the provider wherever the answer is, in each way in
+// which a connection can end, with and without TLS; what the call held is
+// settled, once.
+func TestCallerLeaves(t *testing.T) {
+	ways := map[string]func(*wire) error{
+		"by a FIN":   func(w *wire) error { return w.conn.Close() },
+		"by a reset": func(w *wire) error { return errors.Join(w.tcp.SetLinger(0), w.tcp.Close()) },
+		"half": func(w *wire) error {
+			if secure, ok := w.conn.(*tls.Conn); ok { // which sends no FIN by itself
+				if err := secure.CloseWrite(); err != nil {
+					return err
+				}
+			}
+			return w.tcp.CloseWrite()
+		},
+		"without a word of TLS": func(w *wire) error {
+			return w.tcp.Close()
+		},
+		"with half a request behind it": func(w *wire) error {
+			_, err := io.WriteString(w.conn, "GET /v1/mod")
+			return errors.Join(err, w.conn.Close())
+		},
+	}
+	places := map[string]func(w http.ResponseWriter, r *http.Request, begun chan<- struct{}){
+		"before the headers": func(_ http.ResponseWriter, r *http.Request, begun chan<- struct{}) {
+			begun <- struct{}{}
+			<-r.Context().Done()
+		},
+		"behind the headers of a stream": func(w http.ResponseWriter, r *http.Request, begun chan<- struct{}) {
+			w.Header().Set("Content-Type", "text/event-stream")
+			_ = http.NewResponseController(w).Flush()
+			begun <- struct{}{}
+			<-r.Context().Done()
+		},
+		"in the silence of a stream": func(w http.ResponseWriter, r *http.Request, begun chan<- struct{}) {
+			w.Header().Set("Content-Type", "text/event-stream")
+			_, _ = io.WriteString(w, "data: {\"choices\":[{\"delta\":{\"content\":\"some words\"}}]}\n\n")
+			_ = http.NewResponseController(w).Flush()
+			begun <- struct{}{}
+			<-r.Context().Done()
+		},
+		"in a stream that flows": func(w http.ResponseWriter, r *http.Request, begun chan<- struct{}) {
+			w.Header().Set("Content-Type", "text/event-stream")
+			tick := time.NewTicker(time.Millisecond)
+			defer tick.Stop()
+			for i := 0; r.Context().Err() == nil; i++ {
+				if i == 3 {
+					begun <- struct{}{}
+				}
+				_, _ = io.WriteString(w, "data: {\"choices\":[{\"delta\":{\"content\":\"some words\"}}]}\n\n")
+				_ = http.NewResponseController(w).Flush()
+				<-tick.C
+			}
+		},
+		"in a body of known length": func(w http.ResponseWriter, r *http.Request, begun chan<- struct{}) {
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Content-Length", "100")
+			_, _ = io.WriteString(w, `{"choices":[`)
+			_ = http.NewResponseController(w).Flush()
+			begun <- struct{}{}
+			<-r.Context().Done()
+		},
+	}
+	for _, secure := range []bool{false, true} {
+		begun, gone := make(chan struct{}, 1), make(chan time.Time, 1)
+		p := calls(t, good)
+		t.Run(map[bool]string{false: "plain", true: "TLS"}[secure], func(t *testing.T) {
+			var more []func(*door)
+			if secure {
+				more = append(more, secureDoor)
+			}
+			d := newDoor(t, p.URL, nil, more...)
+			key := d.key("k", nil)
+			for place, does := range places {
+				p.become(posted(func(w http.ResponseWriter, r *http.Request) {
+					does(w, r, begun)
+					gone <- time.Now()
+				}))
+				for way, leave := range ways {
+					name := way + " " + place
+					before := len(d.store.Records())
+					w := d.dial()
+					w.write("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Api-Key: %s\r\nContent-Length: %d\r\n\r\n%s", key, len(streamBody), streamBody)
+					<-begun
+					left := time.Now()
+					if err := leave(w); err != nil {
+						t.Fatalf("%s: %v", name, err)
+					}
+					select {
+					case at := <-gone:
+						if took := at.Sub(left); took > noticed {
+							t.Errorf("%s: the provider's request ended after %v", name, took)
+						}
+					case <-time.After(5 * time.Second):
+						t.Fatalf("%s: the provider's request goes on", name)
+					}
+					got := d.settled()[before:]
+					if len(got) != 1 || got[0].Error != "canceled" || got[0].Source != db.Aborted || got[0].Usage.Input == 0 {
+						t.Errorf("%s: settled as %+v", name, got)
+					}
+					if holds := d.store.Holds(); len(holds) != 0 {
+						t.Errorf("%s: %+v is held", name, holds)
+					}
+				}
+			}
+		})
+		p.Close()
+	}
+}
+
+// A caller that leaves behind the last byte of its answer takes nothing back: it
+// is settled as what the provider reported.
+func TestCallerLeavesBehindTheEnd(t *testing.T) {
+	d := newDoor(t, calls(t, stream).URL, nil)
+	_, lines := d.open(d.key("k", nil))
+	for event(t, lines) != "data: [DONE]" {
+	}
+	if got := d.settled(); len(got) != 1 || got[0].Source != db.FromProvider || got[0].Usage.Tokens() != 12 || got[0].Broken {
+		t.Errorf("settled as %+v", got)
+	}
+}
+
+// A caller that leaves in the middle of its own request costs nothing: no
+// provider answers half a request.
+func TestCallerLeavesInItsBody(t *testing.T) {
+	p := calls(t, good)
+	d := newDoor(t, p.URL, nil)
+	key := d.key("k", func(k *db.Key) { k.Endpoints = db.AllEndpoints })
+	for name, head := range map[string]string{
+		"JSON":   "POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 100000\r\n",
+		"chunks": "POST /v1/chat/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n",
+		"form":   "POST /v1/audio/transcriptions HTTP/1.1\r\nContent-Length: 100000\r\nContent-Type: multipart/form-data; boundary=b\r\n",
+		"stream": "POST /v1/files HTTP/1.1\r\nContent-Length: 100000\r\n",
+	} {
+		w := d.dial()
+		w.write("%sHost: x\r\nX-Api-Key: %s\r\n\r\n%s", head, key, strings.Repeat("5\r\nhello\r\n", 2000))
+		if err := w.tcp.Close(); err != nil {
+			t.Fatal(err)
+		}
+		within(t, 5*time.Second, name, d.g.running.wait())
+		if use, err := d.store.KeyUsage(t.Context(), key[3:13], time.Now()); err != nil || use.Total.Tokens != 0 {
+			t.Errorf("%s: %d tokens are charged (%v)", name, use.Total.Tokens, err)
+		}
+	}
+}
+
+// A provider that breaks off, or sends less than it has said, is seen as a
+// broken answer, never as a clean end, and what came of it is passed on.
+func TestProviderBreaksOff(t *testing.T) {
+	const head = "HTTP/1.1 200 OK\r\nContent-Type: "
+	for name, c := range map[string]struct {
+		sends string
+		reset bool
+		want  string
+	}{
+		"a stream without its last chunk":   {head + "text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n", false, "data: 1\n\n"},
+		"a stream inside of a chunk":        {head + "text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n99\r\ndata: 1\n\n", false, "data: 1\n\n"},
+		"a stream by a reset":               {head + "text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n", true, ""},
+		"a body shorter than its length":    {head + "application/json\r\nContent-Length: 100\r\n\r\n{\"a\":", false, `{"a":`},
+		"a stream shorter than its length":  {head + "text/event-stream\r\nContent-Length: 100\r\n\r\ndata: 1\n\n", false, "data: 1\n\n"},
+		"a body in chunks without the last": {head + "application/json\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"a\":\r\n", false, `{"a":`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := calls(t, cut(c.sends, c.reset))
+			d := newDoor(t, p.URL, nil)
+			key := d.key("k", nil)
+			for _, proto := range []string{"1.1", "1.0"} {
+				w := d.dial()
+				w.write("POST /v1/chat/completions HTTP/%s\r\nHost: x\r\nX-Api-Key: %s\r\nContent-Length: %d\r\n\r\n%s", proto, key, len(streamBody), streamBody)
+				resp, err := http.ReadResponse(w.r, nil)
+				if c.reset && err != nil {
+					continue // the reset overtook the headers
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := io.ReadAll(resp.Body)
+				if err == nil && resp.StatusCode == 200 {
+					t.Errorf("HTTP/%s: %q ends like a whole answer", proto, got)
+				}
+				if proto == "1.1" && c.want != "" && string(got) != c.want {
+					t.Errorf("HTTP/%s: got %q, want %q", proto, got, c.want)
+				}
+			}
+			for _, rec := range d.settled() {
+				if !rec.Broken || rec.Error != "broken" {
+					t.Errorf("settled as %+v", rec)
+				}
+			}
+			if n := len(d.store.Records()); n != 2 {
+				t.Errorf("%d records", n)
+			}
+		})
+	}
+}
+
+// The provider of a caller that half-closes after its request is stopped too: a
+// FIN is a caller that leaves. The connection is closed without an answer.
+func TestHalfCloseGetsNoAnswer(t *testing.T) {
+	d := newDoor(t, calls(t, silent).URL, nil)
+	w := d.dial()
+	w.write("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Api-Key: %s\r\nContent-Length: %d\r\n\r\n%s", d.key("k", nil), len(chatBody), chatBody)
+	if err := w.tcp.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := io.ReadAll(w.r); len(rest) != 0 || err != nil && !errors.Is(err, net.ErrClosed) {
+		t.Errorf("%q %v", rest, err)
+	}
+}

@@ -35,7 +35,9 @@ func soakCallers() []soakCaller {
 			return s.ask(ctx, s.key[:len(s.key)-1], "quick", false, 401)
 		}},
 		{"unknown model", 1, 300 * time.Millisecond, func(ctx context.Context, s *soak, _ *rand.Rand) error { return s.ask(ctx, s.key, "nobody", false, 404) }},
-		{"failing provider", 1, 300 * time.Millisecond, func(ctx context.Context, s *soak, _ *rand.Rand) error { return s.ask(ctx, s.key, "failing", false, 500) }},
+		{"failing provider", 1, 300 * time.Millisecond, func(ctx context.Context, s *soak, _ *rand.Rand) error {
+			return s.ask(ctx, s.key, "failing", false, 500)
+		}},
 		{"over the limit", 1, 100 * time.Millisecond, overTheLimit},
 		{"broken stream", 2, 200 * time.Millisecond, brokenStream},
 		{"leaving", 5, 100 * time.Millisecond, leaving},

@@ -143,10 +143,10 @@ func (h *handler) serve(ctx *fasthttp.RequestCtx) {
 			hangUp(ctx)
 			return
 		}
+		h.fail(ctx, call, err)
 		if body != nil && !body.release() {
 			h.linger(ctx)
 		}
-		h.fail(ctx, call, err)
 		return
 	}
 	out := &outgoing{body: resp.Body, conn: conn, unwatch: stop, end: func() { stop(); cancel(errDone) },
@@ -158,8 +158,8 @@ func (h *handler) serve(ctx *fasthttp.RequestCtx) {
 	if body != nil && resp.StatusCode < 400 {
 		// The provider may go on reading while it answers.
 		out.upload = body
-	} else if body != nil && !body.release() {
-		h.linger(ctx)
+	} else if body != nil {
+		out.unread = !body.release() && isLong(ctx)
 	}
 	h.reply(ctx, call, resp, out)
 }

@@ -17,17 +17,41 @@ const (
 	lingerFrom = 256 << 10
 )
 
-// linger makes the server close the connection behind the answer only after the
-// rest of the request's body was read away.
+// isLong reports whether what is left of a request's body may be more than the
+// server discards on its own.
+func isLong(ctx *fasthttp.RequestCtx) bool {
+	n := ctx.Request.Header.ContentLength()
+	return n < 0 || n > lingerFrom
+}
+
+// linger sends the refusal in the server's place, which would close the
+// connection at once, and closes it only after the rest of the request's body
+// was read away.
 func (h *handler) linger(ctx *fasthttp.RequestCtx) {
-	if n := ctx.Request.Header.ContentLength(); n >= 0 && n <= lingerFrom {
+	if !isLong(ctx) {
 		return
 	}
+	body := ctx.Response.Body()
+	ctx.Response.Header.SetContentLength(len(body))
 	ctx.Response.SetConnectionClose()
+	answer := h.head(ctx)
+	if !ctx.IsHead() {
+		answer = append(answer, body...)
+	}
+	ctx.HijackSetNoResponse(true)
 	ctx.Hijack(func(conn net.Conn) {
-		_ = conn.SetDeadline(time.Now().Add(lingerTime))
-		_, _ = io.CopyN(io.Discard, conn, lingerBytes)
+		_ = conn.SetWriteDeadline(time.Now().Add(lingerTime))
+		if _, err := conn.Write(answer); err == nil {
+			readAway(conn)
+		}
 	})
+}
+
+// readAway tells the caller that nothing more comes, and reads what it still sends.
+func readAway(conn net.Conn) {
+	_ = conn.SetDeadline(time.Now().Add(lingerTime))
+	closeWrite(conn)
+	_, _ = io.CopyN(io.Discard, conn, lingerBytes)
 }
 
 // hangUp ends a connection without an answer: nobody is there to read one.

@@ -31,7 +31,10 @@ func (h *handler) reply(ctx *fasthttp.RequestCtx, call *Call, resp *http.Respons
 	case !h.g.hasBody(resp):
 		_ = body.Close()
 		return
-	case length < 0 && !ctx.Request.Header.IsHTTP11():
+	case length < 0 && !ctx.Request.Header.IsHTTP11(), body.unread:
+		if length >= 0 {
+			out.Header.SetContentLength(int(length))
+		}
 		h.unchunked(ctx, body)
 		return
 	}
@@ -63,8 +66,9 @@ func isWhole(resp *http.Response) bool {
 	return !ok || int64(len(b.a.prefix)) == b.length
 }
 
-// unchunked answers a caller of HTTP/1.0, which knows no chunks: the end of the
-// answer is the end of the connection.
+// unchunked sends an answer whose end is the end of the connection: to a caller
+// of HTTP/1.0, which knows no chunks, or to one whose request is not read to its
+// end.
 func (h *handler) unchunked(ctx *fasthttp.RequestCtx, body *outgoing) {
 	ctx.Response.Header.SetConnectionClose()
 	ctx.Response.Header.SetNoDefaultContentType(true)
@@ -76,6 +80,11 @@ func (h *handler) unchunked(ctx *fasthttp.RequestCtx, body *outgoing) {
 		}
 		if _, err := io.Copy(conn, body); err != nil {
 			abort(body.conn)
+			return
+		}
+		if body.unread {
+			_ = body.Close()
+			readAway(conn)
 		}
 	})
 }
@@ -107,6 +116,8 @@ type outgoing struct {
 	conn net.Conn
 	// upload is the request's body where it is still being read.
 	upload *guard
+	// unread says that much of the request's body may be left.
+	unread bool
 	// unwatch ends the watch for callers that leave.
 	unwatch, end func()
 	// broken is told of a mistake in the program.

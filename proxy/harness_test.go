@@ -134,7 +134,7 @@ func calls(t *testing.T, serve http.HandlerFunc) *fake {
 
 func posted(serve http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodGet && r.URL.Path == "/models" {
+		if r.UserAgent() == "TokenHub" {
 			http.NotFound(w, r)
 			return
 		}

@@ -14,7 +14,7 @@ COPY . .
 ARG TARGETOS TARGETARCH
 ARG VERSION=dev
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /root-fs/usr/local/bin/tokenhub .
+    go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$VERSION" -o /root-fs/usr/local/bin/tokenhub .
 # A new volume takes over the owner and the mode of /data, and TokenHub refuses a
 # folder that others can look into. Both are set here, since builders disagree on
 # what COPY --chmod does to the folder itself.

@@ -7,11 +7,20 @@ SHELL         := /bin/bash
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 30s
+SOAK     ?= 10m
+KILL_ROUNDS ?= 100
 BENCH    ?= .
 ARGS     ?= serve --demo
 
 GOLANGCI_VERSION := v2.15.0
 GOLANGCI         := bin/golangci-lint-$(GOLANGCI_VERSION)
+
+# Tools of a release, as modules: go.sum's database vouches for what they are.
+PLATFORMS    := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
+GOVULNCHECK  := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+GORELEASER   := github.com/goreleaser/goreleaser/v2@v2.14.0
+SBOM_VERSION := v1.10.0
+SBOM         := bin/cyclonedx-gomod-$(SBOM_VERSION)/cyclonedx-gomod
 
 # The race detector is written in C.
 RACE := $(if $(shell command -v $$(go env CC)),-race)
@@ -22,11 +31,11 @@ RACE := $(if $(shell command -v $$(go env CC)),-race)
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ /                  { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z][a-z0-9-]*:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+		/^[a-z][a-z0-9-]*:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
 build: ## build the static binary bin/tokenhub
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/tokenhub .
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/tokenhub .
 
 .PHONY: run
 run: build ## build and run it; ARGS="serve --demo"
@@ -87,6 +96,10 @@ fuzz: ## each fuzz target for FUZZTIME=30s
 		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$package"; \
 	done
 
+.PHONY: torture
+torture: ## kill it KILL_ROUNDS=100 times, soak it for SOAK=10m; 15 minutes at most
+	cd e2e && KILL_ROUNDS=$(KILL_ROUNDS) SOAK=$(SOAK) go test -count=1 -v -timeout 20m -run '^(TestKill|TestSoak)$$' .
+
 .PHONY: bench
 bench: ## against nginx and bare Fiber, 8 minutes; writes docs/performance.md
 	go run ./bench -o docs/performance.md
@@ -101,6 +114,41 @@ bench-go: ## the benchmarks of the packages; BENCH=regexp
 
 ##@ Release
 
+.PHONY: cross
+cross: ## build for each platform of a release
+	@for platform in $(PLATFORMS); do \
+		echo "$$platform"; \
+		CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/} go build -trimpath -o /dev/null .; \
+		CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/} go vet .; \
+	done
+
+# The second build has a cache of its own: with the first one's it would prove nothing.
+.PHONY: reproducible
+reproducible: ## build the last commit twice, in two places, and compare the bytes
+	@work=$$(mktemp -d); trap 'chmod -R u+w "$$work"; rm -rf "$$work"' EXIT; \
+	for place in one another/place; do \
+		git clone -q --no-hardlinks . "$$work/$$place"; \
+		(cd "$$work/$$place" && GOCACHE="$$work/cache of $${place%%/*}" $(MAKE) --no-print-directory build VERSION=$(VERSION) >/dev/null); \
+		cp "$$work/$$place/bin/tokenhub" "$$work/$${place%%/*}.bin"; \
+		sha256sum <"$$work/$${place%%/*}.bin"; \
+	done; \
+	cmp "$$work/one.bin" "$$work/another.bin" && echo "The same, byte by byte."
+
 .PHONY: notice
 notice: ## write NOTICE anew: the licences of all that is linked
 	go test -count=1 -run '^TestNotice$$' -update-notice .
+
+.PHONY: vuln
+vuln: ## known weaknesses in what is linked (asks vuln.go.dev)
+	go run $(GOVULNCHECK) ./...
+
+.PHONY: release-check
+release-check: $(SBOM) ## build a release into dist/ without publishing it
+	PATH="$(CURDIR)/$(dir $(SBOM)):$$PATH" go run $(GORELEASER) release --snapshot --clean
+
+.PHONY: release
+release: $(SBOM) ## build the tag that is checked out and publish it as a draft
+	PATH="$(CURDIR)/$(dir $(SBOM)):$$PATH" go run $(GORELEASER) release --clean
+
+$(SBOM):
+	GOBIN=$(CURDIR)/$(patsubst %/,%,$(dir $@)) go install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(SBOM_VERSION)

@@ -1,10 +1,8 @@
 package proxy
 
 import (
-	"context"
 	"crypto/tls"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -245,41 +243,6 @@ func TestStreamArrivesEventByEvent(t *testing.T) {
 	close(s.next)
 	if rest, err := io.ReadAll(lines); err != nil || len(rest) != 0 {
 		t.Errorf("%q %v", rest, err)
-	}
-}
-
-// A drain lets a stream end, refuses new requests, and at its deadline ends what
-// is still running by an error event and a broken connection.
-func TestDrain(t *testing.T) {
-	s := newSteps()
-	d := newDoor(t, calls(t, s.serve).URL, nil)
-	key := d.key("k", nil)
-	_, lines := d.open(key)
-	s.next <- "one"
-	if _, err := lines.ReadString('\n'); err != nil {
-		t.Fatal(err)
-	}
-	deadline, expire := context.WithCancel(t.Context())
-	drained := make(chan struct{})
-	go func() { d.g.Drain(deadline); close(drained) }()
-	for !d.g.closed.Load() { // until it has begun
-	}
-	if resp, body := d.send("POST", "/v1/chat/completions", chatBody, "Authorization", "Bearer "+key); resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
-		t.Errorf("%d %s", resp.StatusCode, body)
-	}
-	s.next <- "two"
-	if line, err := lines.ReadString('\n'); err != nil || line != "\n" {
-		t.Errorf("%q %v", line, err)
-	}
-	expire()
-	within(t, 2*time.Second, "drain after its deadline", drained)
-	rest, err := io.ReadAll(lines)
-	if !errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(string(rest), `"code":"shutting_down"`) {
-		t.Errorf("%q %v", rest, err)
-	}
-	within(t, 2*time.Second, "the provider's request ends", s.gone)
-	if records := d.store.Records(); len(records) != 1 || records[0].Source != db.Aborted || records[0].Error != "shutdown" {
-		t.Errorf("%+v", records)
 	}
 }
 

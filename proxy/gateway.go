@@ -162,7 +162,7 @@ type flight struct {
 // comes first, exactly once.
 func (g *Gateway) Do(ctx context.Context, call *Call) (*http.Response, error) {
 	if g.closed.Load() {
-		return nil, &Error{Code: "shutting_down", RetryAfter: retrySoon, Message: "The server is stopping. Try again in a moment."}
+		return nil, errClosed()
 	}
 	key, err := g.verify(ctx, call)
 	if err != nil {
@@ -170,6 +170,10 @@ func (g *Gateway) Do(ctx context.Context, call *Call) (*http.Response, error) {
 	}
 	f := &flight{g: g, st: g.state.Load(), call: call, key: key}
 	g.running.add(f)
+	if g.closed.Load() { // meanwhile: a drain may have seen nobody
+		f.finish()
+		return nil, errClosed()
+	}
 	defer func() {
 		if p := recover(); p != nil { // gives back what it holds; the door tells of it
 			f.finish()
@@ -183,6 +187,10 @@ func (g *Gateway) Do(ctx context.Context, call *Call) (*http.Response, error) {
 	}
 	resp.Header["X-Inferoute-Request-Id"] = []string{call.ID}
 	return resp, nil
+}
+
+func errClosed() *Error {
+	return &Error{Code: "shutting_down", RetryAfter: retrySoon, Message: "The server is stopping. Try again in a moment."}
 }
 
 // verify is hop 2: the key whose secret was presented, or why there is none.
@@ -289,7 +297,7 @@ func (f *flight) explain(ctx context.Context, err error) error {
 		case errors.Is(cause, errRevoked):
 			e = errKey(errRevoked)
 		case errors.Is(cause, errShutdown):
-			e = &Error{Code: "shutting_down", RetryAfter: retrySoon, Message: "The server is stopping. Try again in a moment."}
+			e = errClosed()
 		case cause != nil:
 			return cause
 		default:

@@ -2,18 +2,14 @@ package proxy
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -322,116 +318,5 @@ func within(t *testing.T, d time.Duration, what string, done <-chan struct{}) {
 	case <-done:
 	case <-time.After(d):
 		t.Fatalf("%s: not within %v", what, d)
-	}
-}
-
-// recording is a provider that notes what it receives, byte for byte.
-type recording struct {
-	*httptest.Server
-	mu   sync.Mutex
-	got  []received
-	then http.HandlerFunc
-}
-
-// received is one request as it came over the wire.
-type received struct {
-	line, host string
-	header     http.Header
-	te         []string
-	length     int64
-	body       string
-}
-
-// record starts a provider that answers by then.
-func record(t *testing.T, then http.HandlerFunc) *recording {
-	r := &recording{then: then}
-	r.Server = httptest.NewServer(posted(func(w http.ResponseWriter, req *http.Request) {
-		body, err := io.ReadAll(req.Body)
-		if err != nil {
-			return
-		}
-		r.mu.Lock()
-		r.got = append(r.got, received{req.Method + " " + req.RequestURI, req.Host, req.Header.Clone(), req.TransferEncoding, req.ContentLength, string(body)})
-		r.mu.Unlock()
-		req.Body = io.NopCloser(bytes.NewReader(body))
-		r.then(w, req)
-	}))
-	t.Cleanup(r.Close)
-	return r
-}
-
-// all returns what came, and forgets it.
-func (r *recording) all() []received {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	got := r.got
-	r.got = nil
-	return got
-}
-
-// one returns the only request that came.
-func (r *recording) one(t *testing.T) received {
-	t.Helper()
-	got := r.all()
-	if len(got) != 1 {
-		t.Fatalf("the provider got %d requests, want one: %+v", len(got), got)
-	}
-	return got[0]
-}
-
-// wire is a caller's connection by hand.
-type wire struct {
-	t    *testing.T
-	conn net.Conn
-	tcp  *net.TCPConn
-	r    *bufio.Reader
-}
-
-func (d *door) dial() *wire {
-	d.t.Helper()
-	_, address, _ := strings.Cut(d.url, "://")
-	conn, err := net.Dial("tcp", address)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	w := &wire{t: d.t, conn: conn, tcp: conn.(*net.TCPConn)}
-	if d.secure != nil {
-		w.conn = tls.Client(conn, d.trusted)
-	}
-	d.t.Cleanup(func() { _ = w.tcp.Close() })
-	if err := conn.SetDeadline(time.Now().Add(15 * time.Second)); err != nil {
-		d.t.Fatal(err)
-	}
-	w.r = bufio.NewReader(w.conn)
-	return w
-}
-
-// write sends text as it is.
-func (w *wire) write(format string, args ...any) {
-	w.t.Helper()
-	if _, err := fmt.Fprintf(w.conn, format, args...); err != nil {
-		w.t.Fatal(err)
-	}
-}
-
-// answer reads one answer to a request of the method.
-func (w *wire) answer(method string) (*http.Response, string) {
-	w.t.Helper()
-	resp, err := http.ReadResponse(w.r, &http.Request{Method: method})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		w.t.Fatalf("%s %q: %v", resp.Status, text, err)
-	}
-	return resp, string(text)
-}
-
-// over fails the test unless the gateway has closed the connection.
-func (w *wire) over() {
-	w.t.Helper()
-	if rest, err := io.ReadAll(w.r); len(rest) != 0 || err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
-		w.t.Errorf("behind the end: %q %v", rest, err)
 	}
 }

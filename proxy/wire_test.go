@@ -1,11 +1,16 @@
 package proxy
 
 import (
+	"bufio"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"tokenhub/config"
 	"tokenhub/db"
@@ -201,107 +206,6 @@ func TestExpect(t *testing.T) {
 	}
 }
 
-// Who sends a long body before looking for the answer reads why it was refused,
-// and not that the connection was reset.
-func TestRefusalOfAnUploadIsReadable(t *testing.T) {
-	p := record(t, good)
-	d := newDoor(t, p.URL, func(c *config.Config) { c.MaxBody = 1 << 20 })
-	key := d.key("k", everything)
-	const length = 8 << 20
-	chunk := "10000\r\n" + strings.Repeat("x", 1<<16) + "\r\n"
-	for name, c := range map[string]struct {
-		head   string
-		status int
-		code   string
-	}{
-		"a wrong key":             {"Authorization: Bearer th-x\r\nContent-Length: 8388608\r\n", 401, "invalid_api_key"},
-		"a wrong key, in chunks":  {"Authorization: Bearer th-x\r\nTransfer-Encoding: chunked\r\n", 401, "invalid_api_key"},
-		"too large":               {"Authorization: Bearer " + key + "\r\nContent-Length: 8388608\r\n", 413, "request_too_large"},
-		"too large, in chunks":    {"Authorization: Bearer " + key + "\r\nTransfer-Encoding: chunked\r\n", 413, "request_too_large"},
-		"JSON, too large":         {"Authorization: Bearer " + key + "\r\nContent-Type: application/json\r\nContent-Length: 8388608\r\n", 413, "request_too_large"},
-		"JSON, large, in chunks":  {"Authorization: Bearer " + key + "\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n", 413, "request_too_large"},
-		"a form, large in chunks": {"Authorization: Bearer " + key + "\r\nContent-Type: multipart/form-data; boundary=b\r\nTransfer-Encoding: chunked\r\n", 413, "request_too_large"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := d.dial()
-			w.write("POST /v1/uploads HTTP/1.1\r\nHost: x\r\n%s\r\n", c.head)
-			piece := strings.Repeat("x", 1<<16)
-			if strings.Contains(c.head, "chunked") {
-				piece = chunk
-			}
-			for range length / (1 << 16) {
-				w.write("%s", piece) // fails on a reset
-			}
-			if strings.Contains(c.head, "chunked") {
-				w.write("0\r\n\r\n")
-			}
-			resp, body := w.answer("POST")
-			if resp.StatusCode != c.status || !strings.Contains(body, c.code) || !resp.Close {
-				t.Errorf("%d %s, closing: %v", resp.StatusCode, body, resp.Close)
-			}
-			w.over()
-		})
-	}
-	for _, got := range p.all() {
-		t.Errorf("the provider got all of %s", got.line)
-	}
-}
-
-// A provider's refusal of an upload that it did not read is readable too, and
-// the connection is closed behind it: what is left of the body is no request.
-func TestProviderRefusesAnUpload(t *testing.T) {
-	for name, length := range map[string]string{"with a length": "14", "in chunks": ""} {
-		t.Run(name, func(t *testing.T) {
-			p := newFake(t, good)
-			p.Config.Handler = posted(func(w http.ResponseWriter, r *http.Request) {
-				_, _ = io.CopyN(io.Discard, r.Body, 1<<16)
-				_ = http.NewResponseController(w).EnableFullDuplex()
-				if length != "" {
-					w.Header().Set("Content-Length", length)
-				}
-				w.WriteHeader(415)
-				_, _ = io.WriteString(w, `{"error":"no"}`)
-				_ = http.NewResponseController(w).Flush()
-			})
-			d := newDoor(t, p.URL, nil)
-			w := d.dial()
-			w.write("POST /v1/uploads HTTP/1.1\r\nHost: x\r\nX-Api-Key: %s\r\nContent-Length: %d\r\n\r\n", d.key("k", everything), 8<<20)
-			piece := strings.Repeat("x", 1<<16)
-			for range (8 << 20) / (1 << 16) {
-				w.write("%s", piece) // fails on a reset
-			}
-			resp, body := w.answer("POST")
-			if resp.StatusCode != 415 || body != `{"error":"no"}` || !resp.Close || resp.Header.Get("X-Inferoute-Provider") != "p" {
-				t.Errorf("%d %s %v, closing: %v", resp.StatusCode, body, resp.Header, resp.Close)
-			}
-			w.over()
-		})
-	}
-}
-
-// A body of exactly the largest size passes.
-func TestLargestBody(t *testing.T) {
-	p := record(t, good)
-	d := newDoor(t, p.URL, func(c *config.Config) { c.MaxBody = 1 << 20 })
-	key := d.key("k", everything)
-	body := `{"model":"m","x":"` + strings.Repeat("x", 1<<20-20) + `"}`
-	for _, kind := range []string{"application/json", "application/octet-stream"} {
-		path := map[string]string{"application/json": "/v1/chat/completions", "application/octet-stream": "/v1/files"}[kind]
-		if resp, text := d.send("POST", path, body, "Authorization", "Bearer "+key, "Content-Type", kind); resp.StatusCode != 200 {
-			t.Errorf("%s: %d %s", kind, resp.StatusCode, text)
-		}
-		if got := p.one(t); got.body != body || got.length != 1<<20 {
-			t.Errorf("%s: %d bytes", kind, len(got.body))
-		}
-		if resp, text := d.send("POST", path, body+" ", "Authorization", "Bearer "+key, "Content-Type", kind); resp.StatusCode != 413 {
-			t.Errorf("%s: %d %s", kind, resp.StatusCode, text)
-		}
-		if got := p.all(); len(got) != 0 {
-			t.Errorf("%s: the provider got %d requests", kind, len(got))
-		}
-	}
-}
-
 // A connection serves on after errors of every kind, in the order in which the
 // requests were sent, and after HTTP/1.0 it is over.
 func TestConnectionServesOn(t *testing.T) {
@@ -384,5 +288,62 @@ func TestOldCallers(t *testing.T) {
 	}
 	if got := d.settled(); len(got) != 3 || got[0].Usage.Tokens() != 12 || got[1].Usage.Tokens() != 12 || got[0].Broken {
 		t.Errorf("settled as %+v", got)
+	}
+}
+
+// wire is a caller's connection by hand.
+type wire struct {
+	t    *testing.T
+	conn net.Conn
+	tcp  *net.TCPConn
+	r    *bufio.Reader
+}
+
+func (d *door) dial() *wire {
+	d.t.Helper()
+	_, address, _ := strings.Cut(d.url, "://")
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	w := &wire{t: d.t, conn: conn, tcp: conn.(*net.TCPConn)}
+	if d.secure != nil {
+		w.conn = tls.Client(conn, d.trusted)
+	}
+	d.t.Cleanup(func() { _ = w.tcp.Close() })
+	if err := conn.SetDeadline(time.Now().Add(15 * time.Second)); err != nil {
+		d.t.Fatal(err)
+	}
+	w.r = bufio.NewReader(w.conn)
+	return w
+}
+
+// write sends text as it is.
+func (w *wire) write(format string, args ...any) {
+	w.t.Helper()
+	if _, err := fmt.Fprintf(w.conn, format, args...); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// answer reads one answer to a request of the method.
+func (w *wire) answer(method string) (*http.Response, string) {
+	w.t.Helper()
+	resp, err := http.ReadResponse(w.r, &http.Request{Method: method})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		w.t.Fatalf("%s %q: %v", resp.Status, text, err)
+	}
+	return resp, string(text)
+}
+
+// over fails the test unless the gateway has closed the connection.
+func (w *wire) over() {
+	w.t.Helper()
+	if rest, err := io.ReadAll(w.r); len(rest) != 0 || err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		w.t.Errorf("behind the end: %q %v", rest, err)
 	}
 }

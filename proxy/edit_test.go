@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -106,6 +107,36 @@ func TestRevokeWhileTheCallerDoesNotRead(t *testing.T) {
 	within(t, time.Second, "the answer ends", d.g.running.wait())
 	if got := d.settled(); len(got) != 1 || got[0].Source != db.Aborted {
 		t.Errorf("settled as %+v", got)
+	}
+}
+
+// deadlines is a connection that knows until when it may be written to.
+type deadlines struct {
+	net.Conn
+	write time.Time
+}
+
+func (d *deadlines) SetWriteDeadline(at time.Time) error { d.write = at; return nil }
+
+// What is read after the answer has to end does not give the caller another
+// minute to take it.
+func TestHurryIsNotTakenBack(t *testing.T) {
+	conn := &deadlines{}
+	out := &outgoing{body: io.NopCloser(strings.NewReader("last words")), conn: conn, patience: &patience{conn: conn}}
+	read := func() time.Duration {
+		if _, err := out.Read(make([]byte, 4)); err != nil {
+			t.Fatal(err)
+		}
+		return time.Until(conn.write)
+	}
+	if left := read(); left < writeTime-time.Second {
+		t.Errorf("%v to take the bytes, want %v", left, writeTime)
+	}
+	out.patience.hurry()
+	for range 2 {
+		if left := read(); left > hurryTime {
+			t.Errorf("%v to take the last bytes, want at most %v", left, hurryTime)
+		}
 	}
 }
 

@@ -18,8 +18,10 @@ import (
 const (
 	// headerTime is how long a caller may take to send its headers.
 	headerTime = 15 * time.Second
-	// writeTime is how long a caller may refuse to take bytes.
+	// writeTime is how long a caller may refuse to take bytes, hurryTime how long
+	// once its answer has to end.
 	writeTime = 60 * time.Second
+	hurryTime = 500 * time.Millisecond
 )
 
 // Server returns a Fiber app, set up for untrusted callers and long streams,
@@ -124,7 +126,8 @@ func (h *handler) serve(ctx *fasthttp.RequestCtx) {
 	c, cancel := context.WithCancelCause(context.Background())
 	call.Cancel = cancel
 	conn := ctx.Conn()
-	call.Hurry = func() { _ = conn.SetWriteDeadline(time.Now().Add(500 * time.Millisecond)) }
+	wait := &patience{conn: conn}
+	call.Hurry = wait.hurry
 	stop := h.watcher.watch(conn, func() { cancel(errGone) })
 
 	var body *guard
@@ -149,7 +152,7 @@ func (h *handler) serve(ctx *fasthttp.RequestCtx) {
 		}
 		return
 	}
-	out := &outgoing{body: resp.Body, conn: conn, unwatch: stop, end: func() { stop(); cancel(errDone) },
+	out := &outgoing{body: resp.Body, conn: conn, patience: wait, unwatch: stop, end: func() { stop(); cancel(errDone) },
 		broken: func(err error) { h.g.log.Error().Err(err).Str("request", call.ID).Msg("the answer broke off") }}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		h.relay(ctx, resp, out)

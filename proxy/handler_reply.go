@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -112,8 +113,9 @@ func (h *handler) takeOver(ctx *fasthttp.RequestCtx, body *outgoing, serve func(
 
 // outgoing is an answer's body as the server reads it.
 type outgoing struct {
-	body io.ReadCloser
-	conn net.Conn
+	body     io.ReadCloser
+	conn     net.Conn
+	patience *patience
 	// upload is the request's body where it is still being read.
 	upload *guard
 	// unread says that much of the request's body may be left.
@@ -132,11 +134,33 @@ func (o *outgoing) Read(p []byte) (n int, err error) {
 		}
 	}()
 	n, err = o.body.Read(p)
-	// The caller has this long to take what was just read.
-	if e := o.conn.SetWriteDeadline(time.Now().Add(writeTime)); e != nil && err == nil {
+	if e := o.patience.renew(); e != nil && err == nil {
 		err = e
 	}
 	return n, err
+}
+
+// patience is how long the server waits for a caller that does not take bytes.
+type patience struct {
+	conn net.Conn
+	// end is when it is over for good, Unix nanoseconds; 0 = not yet.
+	end atomic.Int64
+}
+
+// renew gives the caller time to take what was just read.
+func (p *patience) renew() error {
+	err := p.conn.SetWriteDeadline(time.Now().Add(writeTime))
+	if end := p.end.Load(); end != 0 && err == nil { // set before or meanwhile
+		err = p.conn.SetWriteDeadline(time.Unix(0, end))
+	}
+	return err
+}
+
+// hurry leaves the caller a moment to take what is still to be said.
+func (p *patience) hurry() {
+	end := time.Now().Add(hurryTime)
+	p.end.Store(end.UnixNano())
+	_ = p.conn.SetWriteDeadline(end)
 }
 
 func (o *outgoing) Close() error {

@@ -183,8 +183,14 @@ func TestReplaceTable(t *testing.T) {
 
 // TestBenchLine: the lines are those of go test.
 func TestBenchLine(t *testing.T) {
-	m := benchLine.FindStringSubmatch("pkg: tokenhub/db/bolt\nBenchmarkJournalAppend \t  500000\t      1234.5 ns/op\t      96 B/op\t       3 allocs/op\nPASS\n")
-	if want := []string{"BenchmarkJournalAppend", "1234.5", "3"}; m == nil || !slices.Equal(m[1:], want) {
-		t.Errorf("got %q, want %q", m, want)
+	for line, want := range map[string][]string{
+		"BenchmarkJournalAppend \t  500000\t      1234.5 ns/op\t      96 B/op\t       3 allocs/op":                        {"BenchmarkJournalAppend", "1234.5", "", "3"},
+		"BenchmarkStream/strip=false/337 \t 6543\t 180000 ns/op\t 985.4 MB/s\t 360.1 ns/event\t 4816 B/op\t 12 allocs/op": {"BenchmarkStream/strip=false/337", "180000", "360.1", "12"},
+		"BenchmarkVerify \t  500000\t      300 ns/op":                                                                     {"BenchmarkVerify", "300", "", ""},
+	} {
+		m := benchLine.FindStringSubmatch("pkg: tokenhub/db/bolt\n" + line + "\nPASS\n")
+		if m == nil || !slices.Equal(m[1:], want) {
+			t.Errorf("got %q of %s, want %q", m, line, want)
+		}
 	}
 }

@@ -27,6 +27,7 @@ var figures = []figure{
 	{"latency", latency},
 	{"embeddings", embeddings},
 	{"streams", chunks},
+	{"endings", endings},
 	{"memory", streamMemory},
 	{"uploads", uploads},
 	{"start", starts},
@@ -188,6 +189,37 @@ func chunks(ctx context.Context, b *bench) error {
 	})
 }
 
+// endings is how long small requests take while 2,000 streams end within a
+// second.
+func endings(ctx context.Context, b *bench) error {
+	const n, rate, pause = 2000, 500, time.Second
+	var base time.Duration
+	return b.turns(ctx, []string{direct, tokenhub}, func(name string) error {
+		p, err := b.shared(ctx, name)
+		if err != nil {
+			return err
+		}
+		// They begin within one second and end within the third one after it.
+		s := openStreams(ctx, p, n, pause, b.stream(3, pause))
+		err = wait(ctx, 5*pause/2)
+		var delays []time.Duration
+		if err == nil {
+			delays, err = openLoop(ctx, p, rate, 2*pause, b.small(0))
+		}
+		_, failure := s.close()
+		if err = errors.Join(err, failure); err != nil {
+			return err
+		}
+		p99 := quantile(delays, 0.99)
+		if name == direct {
+			base = p99
+			return nil
+		}
+		b.results.add(endings99, name, float64(p99-base)/float64(time.Millisecond))
+		return nil
+	})
+}
+
 // fresh starts a subject for use, which sees it alone, and stops it.
 func (b *bench) fresh(ctx context.Context, name string, use func(*process) error) error {
 	if p := b.running[name]; p != nil { // one server per data folder
@@ -273,28 +305,36 @@ func starts(ctx context.Context, b *bench) error {
 }
 
 // benchLine is a line of go test -bench -benchmem.
-var benchLine = regexp.MustCompile(`(?m)^(Benchmark\w+(?:/\S+)?)\s.*?([\d.]+) ns/op(?:.*?\s(\d+) allocs/op)?`)
+var benchLine = regexp.MustCompile(`(?m)^(Benchmark\S+)\s.*?([\d.]+) ns/op(?:.*?([\d.]+) ns/event)?(?:.*?\s(\d+) allocs/op)?`)
 
 // parts runs the benchmarks that stand in the packages.
 func parts(ctx context.Context, b *bench) error {
 	for range b.rounds {
-		cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^Benchmark(Verify|ReserveSettle|JournalAppend|Request)$",
-			"-benchmem", "-benchtime", "0.5s", "-cpu", "1", "./auth", "./db/bolt", "./bench")
+		cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^Benchmark(Verify|Scan|Splice|Stream|ReserveSettle|JournalAppend|Request)$",
+			"-benchmem", "-benchtime", "0.3s", "-cpu", "1", "./auth", "./proxy", "./db/bolt", "./bench")
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("go test -bench: %w: %s", err, out)
 		}
 		for _, m := range benchLine.FindAllStringSubmatch(string(out), -1) {
+			// A line has numbers where the expression says so.
 			nanos, _ := strconv.ParseFloat(m[2], 64)
+			perEvent, _ := strconv.ParseFloat(m[3], 64)
+			allocs, _ := strconv.ParseFloat(m[4], 64)
 			switch m[1] {
 			case "BenchmarkVerify":
 				b.results.add(keyCheck, tokenhub, nanos/1000)
+			case "BenchmarkScan/1KB":
+				b.results.add(fieldScan, tokenhub, nanos/1000)
+			case "BenchmarkSplice":
+				b.results.add(modelSplice, tokenhub, nanos/1000)
+			case "BenchmarkStream/strip=false/337":
+				b.results.add(meterEvent, tokenhub, perEvent/1000)
 			case "BenchmarkReserveSettle":
 				b.results.add(reserveSettle, tokenhub, nanos/1000)
 			case "BenchmarkJournalAppend":
 				b.results.add(journalAppend, tokenhub, nanos/1000)
 			case "BenchmarkRequest":
-				allocs, _ := strconv.ParseFloat(m[3], 64)
 				b.results.add(requestAllocs, tokenhub, allocs)
 			}
 		}

@@ -50,7 +50,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.Float64Var(&o.seconds, "seconds", 4, "how long each load runs")
+	flags.Float64Var(&o.seconds, "seconds", 3, "how long each load runs")
 	flags.IntVar(&o.rounds, "rounds", 3, "how often each is measured, in turns")
 	flags.StringVar(&o.only, "only", "", "comma-separated `FIGURES`: "+strings.Join(figureNames(), ", ")+" (default all)")
 	flags.StringVar(&o.out, "o", "", "a Markdown `FILE` whose table is replaced (default: print it only)")

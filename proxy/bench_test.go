@@ -70,3 +70,40 @@ func BenchmarkDocument(b *testing.B) {
 		})
 	}
 }
+
+// benchBody is a chat request of that many bytes of text in its messages.
+func benchBody(text int) []byte {
+	return []byte(`{"model":"gpt-4o-mini","messages":[{"role":"system","content":"You are a helpful assistant."},{"role":"user","content":"` +
+		strings.Repeat(`some text \"and\" more `, text/22) + `"}],"temperature":0.7,"max_tokens":256,"stream":true}`)
+}
+
+// BenchmarkScan reads the fields of requests.
+func BenchmarkScan(b *testing.B) {
+	for name, size := range map[string]int{"1KB": 1 << 10, "64KB": 64 << 10, "5MB": 5 << 20} {
+		b.Run(name, func(b *testing.B) {
+			body := benchBody(size)
+			b.SetBytes(int64(len(body)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if f, err := scan(body); err != nil || f.model != "gpt-4o-mini" {
+					b.Fatal(f, err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkSplice gives a request of 1 KB another model.
+func BenchmarkSplice(b *testing.B) {
+	body := benchBody(1 << 10)
+	f, err := scan(body)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, n := splice(body, []edit{f.setModel("qwen3:14b")}); n != int64(len(body)-2) {
+			b.Fatal(n)
+		}
+	}
+}

@@ -45,28 +45,25 @@ func TestSoak(t *testing.T) {
 	h := startHub(t, soakConfig(provider.URL))
 	s := &soak{hub: h, key: h.key(t, "sdk"), narrow: h.key(t, "narrow", "--rpm", "1"), done: map[string]int{}}
 	s.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 50}}
-	var samples []sample
+	samples := []sample{s.look(t)}
 	for round := range soakRounds {
 		s.round(t, seed+uint64(round), total/soakRounds)
 		s.client.CloseIdleConnections()
 		waitIdle(t, h)
 		// What TokenHub keeps for the next request is not a leak.
 		provider.CloseClientConnections()
-		samples = append(samples, s.quiet(t, samples))
+		samples = append(samples, s.quiet(t, samples[0]))
 		if t.Failed() {
 			break
 		}
 	}
 	s.report(t, samples)
-	first, last := samples[0], samples[len(samples)-1]
-	if len(samples) < soakRounds {
+	if t.Failed() {
 		return
 	}
-	if last.descriptors > first.descriptors+10 {
-		t.Errorf("descriptors grew from %d to %d", first.descriptors, last.descriptors)
-	}
-	if last.goroutines > first.goroutines+20 {
-		t.Errorf("goroutines grew from %d to %d", first.goroutines, last.goroutines)
+	idle, first, last := samples[0], samples[1], samples[soakRounds]
+	if !last.asIdleAs(idle) {
+		t.Errorf("descriptors grew from %d to %d, goroutines from %d to %d", idle.descriptors, last.descriptors, idle.goroutines, last.goroutines)
 	}
 	// What the runtime has once had it gives back slowly; a leak grows each round.
 	if last.rss > first.rss+first.rss/2+32<<20 {
@@ -145,13 +142,19 @@ type sample struct {
 	rss, peak, data                            int64
 }
 
-// quiet waits until the connections are gone, and looks.
-func (s *soak) quiet(t *testing.T, before []sample) sample {
+// asIdleAs tells whether no more is open or running than then.
+func (n sample) asIdleAs(then sample) bool {
+	return n.descriptors <= then.descriptors+10 && n.goroutines <= then.goroutines+20
+}
+
+// quiet waits until all is as idle as it was, and looks. The server keeps those
+// that served a connection for the next one, for some seconds.
+func (s *soak) quiet(t *testing.T, idle sample) sample {
 	t.Helper()
 	late := time.Now().Add(30 * time.Second)
 	for {
 		now := s.look(t)
-		if len(before) == 0 && now.descriptors < 40 || len(before) > 0 && now.descriptors <= before[0].descriptors+5 || time.Now().After(late) {
+		if now.asIdleAs(idle) || time.Now().After(late) {
 			// From here on the peak is that of the next round.
 			if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.pid), []byte("5"), 0); err != nil {
 				t.Logf("the peak can't be set back: %v", err)
@@ -248,7 +251,7 @@ func (s *soak) report(t *testing.T, samples []sample) {
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "round\trequests\tRSS MiB\tpeak MiB\tdescriptors\tthreads\tgoroutines\tdata KiB\t")
 	for i, n := range samples {
-		fmt.Fprintf(w, "%d\t%d\t%.1f\t%.1f\t%d\t%d\t%d\t%d\t\n", i+1, n.requests, float64(n.rss)/(1<<20), float64(n.peak)/(1<<20), n.descriptors, n.threads, n.goroutines, n.data>>10)
+		fmt.Fprintf(w, "%d\t%d\t%.1f\t%.1f\t%d\t%d\t%d\t%d\t\n", i, n.requests, float64(n.rss)/(1<<20), float64(n.peak)/(1<<20), n.descriptors, n.threads, n.goroutines, n.data>>10)
 	}
 	w.Flush()
 	var kinds []string

@@ -97,6 +97,8 @@ func (quiet) Printf(string, ...any) {}
 type handler struct {
 	g       *Gateway
 	watcher *watcher
+	// refusals bounds what is logged of them.
+	refusals refusals
 }
 
 // expect decides about a request that waits for 100 Continue: what can be

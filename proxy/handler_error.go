@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
@@ -57,12 +58,17 @@ func (h *handler) fail(ctx *fasthttp.RequestCtx, call *Call, err error) {
 	if !errors.As(err, &e) {
 		e = &Error{Code: "internal_error", Message: "Something went wrong in the gateway. Its log says more under this request ID.", Err: err}
 	}
-	event := h.g.log.Info()
-	if e.Status() >= 500 {
-		event = h.g.log.Warn()
+	if ok, leftOut := h.refusals.log(time.Now()); ok || e.Status() >= 500 {
+		event := h.g.log.Info()
+		if e.Status() >= 500 {
+			event = h.g.log.Warn()
+		}
+		if leftOut > 0 {
+			event.Int64("left_out", leftOut)
+		}
+		event.Str("request", call.ID).Str("method", call.Method).Str("path", call.Path).Int("status", e.Status()).
+			Str("code", e.Code).AnErr("cause", e.Err).Str("from", call.From.String()).Msg("refused")
 	}
-	event.Str("request", call.ID).Str("method", call.Method).Str("path", call.Path).Int("status", e.Status()).
-		Str("code", e.Code).AnErr("cause", e.Err).Str("from", call.From.String()).Msg("refused")
 	writeError(ctx, e, call.Path, call.ID)
 	h.allowOrigin(ctx, call)
 }

@@ -97,22 +97,28 @@ TokenHub is running with a demo model. This key is valid for 24 hours; paste the
 
 curl -N %s/v1/chat/completions -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' -d '{"model":"%s","stream":true,"messages":[{"role":"user","content":"What is TokenHub?"}]}'
 
-`, localURL(cfg), text, demo.Model)
+`, localURL(cfg, cfg.Listen), text, demo.Model)
 	return err
 }
 
-// localURL is where this machine reaches the gateway.
-func localURL(cfg *config.Config) string {
+// localURL is where this machine reaches the gateway, which listens on address.
+func localURL(cfg *config.Config, address string) string {
 	scheme := "http"
 	if cfg.TLSCert != "" {
 		scheme = "https"
 	}
-	host, port, err := net.SplitHostPort(cfg.Listen)
+	return scheme + "://" + reachable(address)
+}
+
+// reachable replaces an address that stands for all of this machine's by one that
+// can be opened on it.
+func reachable(address string) string {
+	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return scheme + "://" + cfg.Listen
+		return address
 	}
 	if addr, err := netip.ParseAddr(host); host == "" || err == nil && addr.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	return scheme + "://" + net.JoinHostPort(host, port)
+	return net.JoinHostPort(host, port)
 }

@@ -30,6 +30,8 @@ type door struct {
 type doors struct {
 	list []door
 	url  string // of the gateway
+	// pages is where a browser on this machine opens the admin pages.
+	pages string
 	// release lets go of what the socket's path needs.
 	release func()
 }
@@ -60,12 +62,14 @@ func (s *server) open(cfg *config.Config) (d *doors, err error) {
 		}
 		ln = tls.NewListener(ln, &tls.Config{GetCertificate: certs.get, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
 	}
+	d.pages = localURL(cfg, ln.Addr().String())
 	d.list = append(d.list, door{ln, public})
 	if cfg.AdminListen != "" {
 		ln, err := listen(cfg.AdminListen, "admin_listen")
 		if err != nil {
 			return d, err
 		}
+		d.pages = "http://" + reachable(ln.Addr().String())
 		d.list = append(d.list, door{ln, s.adminApp(ui.Network)})
 	}
 	socket, release, err := listenSocket(cfg.DataDir)

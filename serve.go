@@ -73,15 +73,18 @@ func (p *program) serve(ctx context.Context, o cli.ServeOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	s.admin = ui.New(ui.Options{Store: s.store, Tokens: s.verifier, Config: s.current.Load, Reload: s.reload,
-		Gateway: gatewayView{s.gateway}, Ready: s.ready, Metrics: s.metrics.Write, Version: version, Log: s.log})
 	s.alerts = alerts.New(alerts.Options{Store: s.store, Config: s.current.Load, Log: s.log})
+	s.admin = ui.New(ui.Options{Store: s.store, Tokens: s.verifier, Config: s.current.Load, Reload: s.reload, TestAlerts: s.alerts.Test,
+		Gateway: gatewayView{s.gateway}, Ready: s.ready, Metrics: s.metrics.Write, Version: version, Log: s.log})
 
 	doors, err := s.open(cfg)
 	if err != nil {
 		return err
 	}
 	defer doors.close()
+	if err := p.printSetup(ctx, s.admin, doors); err != nil {
+		return err
+	}
 	if s.demo != nil {
 		if err := s.demo.printKey(ctx, p.stdout, s.store, cfg); err != nil {
 			return err
@@ -100,6 +103,7 @@ func (s *server) run(ctx context.Context, cfg *config.Config, doors *doors) erro
 	group.Go(func() error { return s.store.Run(work) })
 	group.Go(func() error { return s.gateway.Run(work) })
 	group.Go(func() error { return s.alerts.Run(work) })
+	group.Go(func() error { return s.admin.Run(work) })
 	group.Go(func() error { return s.backups(work) })
 	defer s.store.WatchUsage(s.alerts.Notice)()
 	group.Go(func() error { return s.reloadOnSignal(work) })
@@ -227,6 +231,19 @@ func (s *server) mountHealth(app *fiber.App) {
 func (s *server) mountAdmin(app *fiber.App) {
 	app.Get("/metrics", s.admin.Metrics(ui.Network))
 	s.admin.API(ui.Network)(app)
+	s.admin.Pages()(app)
+	app.Use(s.admin.MissingPage)
+}
+
+// printSetup prints the link with which the first admin password is set, while
+// there is none.
+func (p *program) printSetup(ctx context.Context, admin *ui.Admin, doors *doors) error {
+	link, err := admin.SetupLink(ctx, doors.pages)
+	if err != nil || link == "" {
+		return err
+	}
+	_, err = fmt.Fprintf(p.stdout, "Set the admin password here (valid for one hour): %s\n", link)
+	return err
 }
 
 // firstPassword sets the admin password from the environment while none is set.

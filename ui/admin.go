@@ -17,9 +17,11 @@ package ui
 
 import (
 	"context"
+	"html/template"
 	"io"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -63,6 +65,9 @@ type Options struct {
 	Gateway Gateway
 	// Ready tells whether the program can serve; nil asks the store alone.
 	Ready func(ctx context.Context) error
+	// TestAlerts sends a message to each target of alerts and tells what became of
+	// it, in the order of the configuration; nil where nothing sends alerts.
+	TestAlerts func(ctx context.Context) []error
 	// Metrics writes the metrics in Prometheus' text format; nil writes none.
 	Metrics func(w io.Writer)
 	// Version is the program's, as it stands in the OpenAPI document.
@@ -82,12 +87,24 @@ type Admin struct {
 	reload  func(ctx context.Context) ([]string, error)
 	gateway Gateway
 	ready   func(ctx context.Context) error
+	alerts  func(ctx context.Context) []error
 	metrics func(w io.Writer)
 	version string
 	now     func() time.Time
 	log     zerolog.Logger
 
 	password *auth.Password
+	sessions *auth.Sessions
+	// setup is the set-up link of this process, nil when there is none.
+	setup atomic.Pointer[auth.Setup]
+	// shown are secrets that a page is about to show, once.
+	shown shown
+	// history remembers the sums of days that are over.
+	history history
+
+	// assets and templates are what pages are made of, once they are mounted.
+	assets    map[string]*asset
+	templates map[string]*template.Template
 
 	// hashing lets one new secret be hashed at a time: each takes 19 MiB.
 	hashing sync.Mutex
@@ -99,15 +116,18 @@ type Admin struct {
 func New(o Options) *Admin {
 	a := &Admin{
 		store: o.Store, tokens: o.Tokens, config: o.Config, reload: o.Reload, gateway: o.Gateway,
-		ready: o.Ready, metrics: o.Metrics, version: o.Version, now: o.Now, log: o.Log,
+		ready: o.Ready, alerts: o.TestAlerts, metrics: o.Metrics, version: o.Version, now: o.Now, log: o.Log,
 	}
 	if a.now == nil {
 		a.now = time.Now
 	}
 	a.password = auth.NewPassword(a.store, a.now)
+	a.sessions = auth.NewSessions(a.now)
 	if a.ready == nil {
 		a.ready = a.store.Ready
 	}
+	a.shown.now = a.now
+	a.history.store = a.store
 	return a
 }
 

@@ -24,7 +24,11 @@ func (a *Admin) identify(ctx context.Context, c *fiber.Ctx, trust Trust) (caller
 	if queryHasSecret(c) {
 		return caller{}, errToken(errors.New("a secret stands in the query"))
 	}
-	text, err := auth.Presented(headerValues(c, "Authorization"), nil, nil)
+	shown := headerValues(c, "Authorization")
+	if len(shown) == 0 && a.signedIn(c) != "" {
+		return a.identifySession(c)
+	}
+	text, err := auth.Presented(shown, nil, nil)
 	if err != nil {
 		return caller{}, errToken(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"tokenhub/auth"
 	"tokenhub/config"
@@ -24,25 +25,15 @@ func (a *Admin) listKeys(r *request) error {
 	if err != nil {
 		return err
 	}
-	status := db.Status(query["status"])
-	if status != "" && !slices.Contains([]db.Status{db.Active, db.Disabled, db.Expired, db.Revoked}, status) {
-		return errInvalid("\"status\" must be active, disabled, expired or revoked.")
-	}
-	all, err := a.store.AllKeys(r.ctx)
+	status, err := parseKeyStatus(query["status"])
 	if err != nil {
 		return err
 	}
-	// The cursor is looked up in the whole list, so that it holds when the key it
-	// names has left the filter meanwhile.
-	rest, _, err := cut(all, keyID, cursor, len(all))
+	found, err := a.selectKeys(r.ctx, keyFilter{status: status, search: query["search"], cursor: cursor})
 	if err != nil {
 		return err
 	}
-	now := a.now()
-	rest = slices.DeleteFunc(rest, func(k *db.Key) bool {
-		return status != "" && k.StatusAt(now) != status || !matches(k, query["search"])
-	})
-	keys, next, err := cut(rest, keyID, "", limit)
+	keys, next, err := cut(found, keyID, "", limit)
 	if err != nil {
 		return err
 	}
@@ -55,12 +46,50 @@ func (a *Admin) listKeys(r *request) error {
 	return r.json(200, newPage(views, next))
 }
 
+// keyFilter selects keys.
+type keyFilter struct {
+	// status keeps keys of one status, empty = all.
+	status db.Status
+	// search is a text that must stand in the name, prefix or a tag; empty = all.
+	search string
+	// cursor is the ID of the key behind which the selection begins.
+	cursor string
+}
+
+// selectKeys returns the keys of a selection, the newest first.
+func (a *Admin) selectKeys(ctx context.Context, f keyFilter) ([]*db.Key, error) {
+	all, err := a.store.AllKeys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// The cursor is looked up in the whole list, so that it holds when the key it
+	// names has left the filter meanwhile.
+	rest, _, err := cut(all, keyID, f.cursor, len(all))
+	if err != nil {
+		return nil, err
+	}
+	now, search := a.now(), strings.ToLower(f.search)
+	return slices.DeleteFunc(rest, func(k *db.Key) bool {
+		return f.status != "" && k.StatusAt(now) != f.status || search != "" && !matches(k, search)
+	}), nil
+}
+
 func keyID(k *db.Key) string { return k.ID }
 
-// matches reports whether text stands in the key's name, prefix or a tag, in any
-// case of its letters.
+// statuses are what a key can be.
+var statuses = []db.Status{db.Active, db.Disabled, db.Expired, db.Revoked}
+
+func parseKeyStatus(text string) (db.Status, error) {
+	status := db.Status(text)
+	if status != "" && !slices.Contains(statuses, status) {
+		return "", errInvalid("\"status\" must be active, disabled, expired or revoked.")
+	}
+	return status, nil
+}
+
+// matches reports whether text, which is in lower case, stands in the key's name,
+// prefix or a tag, in any case of their letters.
 func matches(k *db.Key, text string) bool {
-	text = strings.ToLower(text)
 	in := func(s string) bool { return strings.Contains(strings.ToLower(s), text) }
 	return in(k.Name) || in(k.Prefix()) || slices.ContainsFunc(k.Tags, in)
 }
@@ -88,36 +117,46 @@ func (a *Admin) createKey(r *request) error {
 	if err != nil {
 		return err
 	}
-	now := a.now()
-	edit, err := newKeyEdit(body, now, a.config())
+	edit, err := newKeyEdit(body, a.now(), a.config())
 	if err != nil {
 		return err
 	}
 	if edit.revision != 0 {
 		return errInvalid("\"revision\" can't be set on a new key: leave it out.")
 	}
-	k := &db.Key{CreatedAt: stamp(now), Endpoints: db.Inference}
-	if err := edit.apply(k); err != nil {
+	k, text, err := a.makeKey(r, edit)
+	if err != nil {
 		return err
 	}
-	if k.Name == "" {
-		return errInvalid("A \"name\" of 1 to 100 characters is needed.")
+	return a.answerKey(r, 201, k, text)
+}
+
+// newKey is what an edit makes a key from.
+func (e *keyEdit) newKey() *db.Key {
+	return &db.Key{CreatedAt: stamp(e.now), Endpoints: db.Inference}
+}
+
+// makeKey makes a key and returns it with its text.
+func (a *Admin) makeKey(r *request, edit *keyEdit) (_ *db.Key, text string, err error) {
+	k := edit.newKey()
+	if err := edit.apply(k); err != nil {
+		return nil, "", err
 	}
-	if !k.ExpiresAt.IsZero() && !k.ExpiresAt.After(now) {
-		return errInvalid("\"expires_at\" is in the past: the key would never work.")
+	if k.Name == "" {
+		return nil, "", errInvalid("A \"name\" of 1 to 100 characters is needed.")
+	}
+	if !k.ExpiresAt.IsZero() && !k.ExpiresAt.After(edit.now) {
+		return nil, "", errInvalid("\"expires_at\" is in the past: the key would never work.")
 	}
 	text, id, phc, err := a.mint(auth.Key)
 	if err != nil {
-		return err
+		return nil, "", err
 	}
 	k.ID, k.Secrets = id, []db.Secret{{PHC: phc}}
-	entry := r.audit(now, "key.create", k.ID, k.Name)
+	entry := r.audit(edit.now, "key.create", k.ID, k.Name)
 	_, entry.After = changes(nil, viewFields(k))
-	stored, err := a.store.PutKey(r.ctx, k, entry)
-	if err != nil {
-		return err
-	}
-	return a.answerKey(r, 201, stored, text)
+	k, err = a.store.PutKey(r.ctx, k, entry)
+	return k, text, err
 }
 
 func (a *Admin) updateKey(r *request) error {
@@ -125,33 +164,43 @@ func (a *Admin) updateKey(r *request) error {
 	if err != nil {
 		return err
 	}
-	now := a.now()
-	edit, err := newKeyEdit(body, now, a.config())
+	edit, err := newKeyEdit(body, a.now(), a.config())
 	if err != nil {
 		return err
 	}
-	k, err := a.changeKey(r, r.param("id"), edit.revision, func(k *db.Key) (db.Audit, error) {
-		was := viewFields(k)
-		if err := edit.apply(k); err != nil {
-			return db.Audit{}, err
-		}
-		entry := r.audit(now, "key.update", k.ID, k.Name)
-		entry.Before, entry.After = changes(was, viewFields(k))
-		return entry, nil
-	})
+	k, err := a.editKey(r, r.param("id"), edit)
 	if err != nil {
 		return err
 	}
 	return a.answerKey(r, 200, k, "")
 }
 
+// editKey makes an edit of the key that the caller means by id.
+func (a *Admin) editKey(r *request, id string, edit *keyEdit) (*db.Key, error) {
+	return a.changeKey(r, id, edit.revision, func(k *db.Key) (db.Audit, error) {
+		was := viewFields(k)
+		if err := edit.apply(k); err != nil {
+			return db.Audit{}, err
+		}
+		entry := r.audit(edit.now, "key.update", k.ID, k.Name)
+		entry.Before, entry.After = changes(was, viewFields(k))
+		return entry, nil
+	})
+}
+
 func (a *Admin) revokeKey(r *request) error {
-	k, err := a.findKey(r.ctx, r.param("id"))
+	k, err := a.endKey(r, r.param("id"))
 	if err != nil {
 		return err
 	}
-	if !k.RevokedAt.IsZero() {
-		return a.answerKey(r, 200, k, "")
+	return a.answerKey(r, 200, k, "")
+}
+
+// endKey revokes the key that the caller means by text, if it is not revoked yet.
+func (a *Admin) endKey(r *request, text string) (*db.Key, error) {
+	k, err := a.findKey(r.ctx, text)
+	if err != nil || !k.RevokedAt.IsZero() {
+		return k, err
 	}
 	now, id := a.now(), k.ID
 	k, err = a.changeKey(r, id, 0, func(k *db.Key) (db.Audit, error) {
@@ -163,12 +212,9 @@ func (a *Admin) revokeKey(r *request) error {
 		return entry, nil
 	})
 	if errors.Is(err, errRevoked) { // by somebody else, in this moment
-		k, err = a.store.Key(r.ctx, id)
+		return a.store.Key(r.ctx, id)
 	}
-	if err != nil {
-		return err
-	}
-	return a.answerKey(r, 200, k, "")
+	return k, err
 }
 
 func (a *Admin) rotateKey(r *request) error {
@@ -176,14 +222,24 @@ func (a *Admin) rotateKey(r *request) error {
 	if err != nil {
 		return err
 	}
-	now := a.now()
-	found, err := a.changeable(r.ctx, r.param("id"), revision)
+	k, text, err := a.renewKey(r, r.param("id"), grace, revision)
 	if err != nil {
 		return err
 	}
+	return a.answerKey(r, 200, k, text)
+}
+
+// renewKey rotates the secret of the key that the caller means by id, and returns
+// the key with its new text.
+func (a *Admin) renewKey(r *request, id string, grace time.Duration, revision uint64) (_ *db.Key, text string, err error) {
+	now := a.now()
+	found, err := a.changeable(r.ctx, id, revision)
+	if err != nil {
+		return nil, "", err
+	}
 	text, phc, err := a.renew(found.ID)
 	if err != nil {
-		return err
+		return nil, "", err
 	}
 	k, err := a.changeKey(r, found.ID, revision, func(k *db.Key) (db.Audit, error) {
 		old, err := keepOld(k.Secrets, now, grace)
@@ -195,10 +251,7 @@ func (a *Admin) rotateKey(r *request) error {
 		entry.After = encode(map[string]any{"grace": config.FormatDuration(grace)})
 		return entry, nil
 	})
-	if err != nil {
-		return err
-	}
-	return a.answerKey(r, 200, k, text)
+	return k, text, err
 }
 
 // errRevoked is in the way of each change of a revoked key.

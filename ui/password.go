@@ -15,6 +15,26 @@ func (a *Admin) setPassword(r *request) error {
 	if err != nil {
 		return err
 	}
+	if err := a.newPassword(r, text); err != nil {
+		return err
+	}
+	return r.json(200, struct{}{})
+}
+
+// newPassword sets the admin password, and ends all sessions and the set-up link.
+func (a *Admin) newPassword(r *request, text string) error {
+	if err := a.storePassword(r, text); err != nil {
+		return err
+	}
+	a.sessions.DeleteAll()
+	if setup := a.setup.Load(); setup != nil {
+		setup.Close()
+	}
+	return nil
+}
+
+// storePassword sets the admin password.
+func (a *Admin) storePassword(r *request, text string) (err error) {
 	entry := r.audit(a.now(), "admin.password", "", "")
 	if strings.HasPrefix(text, "$argon2id$") {
 		if auth.ValidPHC(text) != nil {
@@ -32,7 +52,7 @@ func (a *Admin) setPassword(r *request) error {
 	if err != nil {
 		return fmt.Errorf("set the admin password: %w", err)
 	}
-	return r.json(200, struct{}{})
+	return nil
 }
 
 // parsePassword reads the body of setPassword.

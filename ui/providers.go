@@ -98,9 +98,14 @@ func (a *Admin) listProviders(r *request) error {
 	if _, err := r.query(); err != nil {
 		return err
 	}
+	return r.json(200, newPage(a.providerViews(r.ctx), ""))
+}
+
+// providerViews returns the configured providers and how they are doing.
+func (a *Admin) providerViews(ctx context.Context) []providerView {
 	var states []ProviderState
 	if a.gateway != nil {
-		states = a.gateway.Providers(r.ctx)
+		states = a.gateway.Providers(ctx)
 	}
 	now := a.now()
 	var views []providerView
@@ -110,11 +115,11 @@ func (a *Admin) listProviders(r *request) error {
 			state = states[i]
 		}
 		v := viewProvider(&p, &state)
-		spent, held := a.store.ProviderSpend(r.ctx, p.Name, now)
+		spent, held := a.store.ProviderSpend(ctx, p.Name, now)
 		v.SpentUSD, v.HeldUSD = dollars(spent), dollars(held)
 		views = append(views, v)
 	}
-	return r.json(200, newPage(views, ""))
+	return views
 }
 
 func viewProvider(p *config.Provider, s *ProviderState) providerView {
@@ -156,22 +161,30 @@ func (a *Admin) testProvider(r *request) error {
 	if err := r.noBody(); err != nil {
 		return err
 	}
-	name := r.param("name")
-	known := providerNames(a.config())
-	if !slices.Contains(known, name) {
-		if len(known) == 0 {
-			return errMissing("No provider is configured yet: add a [[providers]] section to the configuration.")
-		}
-		return errMissing("There is no provider %s. Configured are: %s.", quote(name), strings.Join(known, ", "))
-	}
-	if a.gateway == nil {
-		return errOffline("A test")
-	}
-	result, err := a.gateway.Test(r.ctx, name)
+	v, err := a.tryProvider(r.ctx, r.param("name"))
 	if err != nil {
 		return err
 	}
-	v := testView{Provider: name, OK: result.OK, Model: result.Model, LatencyMS: result.Latency.Milliseconds(), Usage: result.Usage}
+	return r.json(200, v)
+}
+
+// tryProvider makes one call to the provider of a name.
+func (a *Admin) tryProvider(ctx context.Context, name string) (*testView, error) {
+	known := providerNames(a.config())
+	if !slices.Contains(known, name) {
+		if len(known) == 0 {
+			return nil, errMissing("No provider is configured yet: add a [[providers]] section to the configuration.")
+		}
+		return nil, errMissing("There is no provider %s. Configured are: %s.", quote(name), strings.Join(known, ", "))
+	}
+	if a.gateway == nil {
+		return nil, errOffline("A test")
+	}
+	result, err := a.gateway.Test(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	v := &testView{Provider: name, OK: result.OK, Model: result.Model, LatencyMS: result.Latency.Milliseconds(), Usage: result.Usage}
 	if result.Status != 0 {
 		v.Status = &result.Status
 	}
@@ -182,7 +195,7 @@ func (a *Admin) testProvider(r *request) error {
 	if result.Error != "" {
 		v.Error = &result.Error
 	}
-	return r.json(200, v)
+	return v, nil
 }
 
 func (a *Admin) explain(r *request) error {

@@ -57,6 +57,10 @@ type request struct {
 	// ctx ends when the work took too long. Fiber's own must not be kept.
 	ctx context.Context
 	caller
+	// session is the ID of the session, empty without one.
+	session string
+	// plain answers are not packed: how well they pack may not tell of a secret.
+	plain bool
 }
 
 // caller is who calls.

@@ -61,33 +61,39 @@ func (a *Admin) createToken(r *request) error {
 	if err != nil {
 		return err
 	}
-	now := a.now()
-	t := &db.Token{CreatedAt: stamp(now)}
-	if err := editToken(t, body); err != nil {
-		return err
-	}
-	text, id, phc, err := a.mint(auth.Token)
-	if err != nil {
-		return err
-	}
-	t.ID, t.Secret = id, db.Secret{PHC: phc}
-	entry := r.audit(now, "token.create", t.ID, t.Name)
-	entry.After = encode(map[string]any{"name": t.Name, "read_only": t.ReadOnly})
-	stored, err := a.store.PutToken(r.ctx, t, entry)
-	if err != nil {
-		return err
-	}
-	view := viewToken(stored)
-	view.Token = text
-	return r.json(201, view)
-}
-
-// editToken sets the fields of a new token.
-func editToken(t *db.Token, body []byte) error {
 	fields, err := parseObject(body, "")
 	if err != nil {
 		return err
 	}
+	t, text, err := a.makeToken(r, fields)
+	if err != nil {
+		return err
+	}
+	view := viewToken(t)
+	view.Token = text
+	return r.json(201, view)
+}
+
+// makeToken makes an admin token and returns it with its text.
+func (a *Admin) makeToken(r *request, fields []field) (_ *db.Token, text string, err error) {
+	now := a.now()
+	t := &db.Token{CreatedAt: stamp(now)}
+	if err := editToken(t, fields); err != nil {
+		return nil, "", err
+	}
+	text, id, phc, err := a.mint(auth.Token)
+	if err != nil {
+		return nil, "", err
+	}
+	t.ID, t.Secret = id, db.Secret{PHC: phc}
+	entry := r.audit(now, "token.create", t.ID, t.Name)
+	entry.After = encode(map[string]any{"name": t.Name, "read_only": t.ReadOnly})
+	t, err = a.store.PutToken(r.ctx, t, entry)
+	return t, text, err
+}
+
+// editToken sets the fields of a new token.
+func editToken(t *db.Token, fields []field) (err error) {
 	for _, f := range fields {
 		switch {
 		case f.name == "name":
@@ -108,13 +114,20 @@ func editToken(t *db.Token, body []byte) error {
 }
 
 func (a *Admin) revokeToken(r *request) error {
+	t, err := a.endToken(r, r.param("id"))
+	if err != nil {
+		return err
+	}
+	return r.json(200, viewToken(t))
+}
+
+// endToken revokes the admin token that the caller means by text, if it is not
+// revoked yet.
+func (a *Admin) endToken(r *request, text string) (*db.Token, error) {
 	for {
-		found, err := a.findToken(r.ctx, r.param("id"))
-		if err != nil {
-			return err
-		}
-		if !found.RevokedAt.IsZero() {
-			return r.json(200, viewToken(found))
+		found, err := a.findToken(r.ctx, text)
+		if err != nil || !found.RevokedAt.IsZero() {
+			return found, err
 		}
 		now := a.now()
 		t := found.Clone()
@@ -126,9 +139,6 @@ func (a *Admin) revokeToken(r *request) error {
 		if errors.Is(err, db.ErrConflict) && r.ctx.Err() == nil {
 			continue
 		}
-		if err != nil {
-			return err
-		}
-		return r.json(200, viewToken(stored))
+		return stored, err
 	}
 }

@@ -264,7 +264,7 @@ func (b *answerBody) record(reason string) *db.Record {
 	if b.meter == nil {
 		return rec
 	}
-	if reason == "" && b.meter.errored() { // an error inside of a 200
+	if reason == "" && rec.Status < 400 && b.meter.errored() { // an error inside of a 200
 		rec.Broken, rec.Error = true, "broken"
 	}
 	usage, reported := b.meter.reported()
@@ -296,8 +296,8 @@ func (b *answerBody) record(reason string) *db.Record {
 // newRecord is what is known of an attempt before its answer.
 func (f *flight) newRecord(a *attempt) *db.Record {
 	return &db.Record{ID: f.call.ID, Start: f.call.Start, Latency: f.g.now().Sub(f.call.Start),
-		KeyID: f.key.ID, Model: f.route.model, Served: a.target.served, Provider: a.target.provider.Name,
-		Endpoint: f.call.Method + " " + f.call.Path, Attempt: a.number}
+		KeyID: f.key.ID, Model: withoutKey(f.route.model), Served: withoutKey(a.target.served), Provider: a.target.provider.Name,
+		Endpoint: f.call.Method + " " + withoutKey(f.call.Path), Attempt: a.number}
 }
 
 // failedRecord is the record of an attempt that is charged nothing.
@@ -355,7 +355,7 @@ func (f *flight) log(a *attempt, rec *db.Record) {
 	if a.err != nil && !errors.Is(a.err, errGone) {
 		event = f.g.log.Warn().AnErr("cause", a.err)
 	}
-	event.Str("request", f.call.ID).Str("key", f.key.ID).Str("method", f.call.Method).Str("path", f.call.Path).
+	event.Str("request", f.call.ID).Str("key", f.key.ID).Str("method", f.call.Method).Str("path", withoutKey(f.call.Path)).
 		Str("model", rec.Model).Str("provider", rec.Provider).Int("status", rec.Status).
 		Int64("input", rec.Usage.Input).Int64("output", rec.Usage.Output).Str("source", rec.Source).
 		Dur("ms", rec.Latency).Str("error", rec.Error).Msg("request")

@@ -144,7 +144,7 @@ func (h *handler) serve(ctx *fasthttp.RequestCtx) {
 		stop()
 		cancel(errDone)
 		if errors.Is(err, errGone) {
-			h.g.log.Info().Str("request", call.ID).Str("path", call.Path).Int("status", 499).Msg("the caller left")
+			h.g.log.Info().Str("request", call.ID).Str("path", withoutKey(call.Path)).Int("status", 499).Msg("the caller left")
 			hangUp(ctx)
 			return
 		}

@@ -66,7 +66,7 @@ func (h *handler) fail(ctx *fasthttp.RequestCtx, call *Call, err error) {
 		if leftOut > 0 {
 			event.Int64("left_out", leftOut)
 		}
-		event.Str("request", call.ID).Str("method", call.Method).Str("path", call.Path).Int("status", e.Status()).
+		event.Str("request", call.ID).Str("method", call.Method).Str("path", withoutKey(call.Path)).Int("status", e.Status()).
 			Str("code", e.Code).AnErr("cause", e.Err).Str("from", call.From.String()).Msg("refused")
 	}
 	writeError(ctx, e, call.Path, call.ID)

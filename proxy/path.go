@@ -50,3 +50,28 @@ func unescapePath(s string) string {
 	}
 	return b.String()
 }
+
+// secretRun is the length of what follows th- in the text of a key.
+const secretRun = 59
+
+// withoutKey is a path, or a model's name, as it may be logged and journaled: a
+// run of letters and digits as long as a key's is cut behind its first ten,
+// which are the key's ID.
+func withoutKey(path string) string {
+	run := 0
+	for i := 0; i <= len(path); i++ {
+		if i < len(path) && isBase62(path[i]) {
+			run++
+			continue
+		}
+		if run >= secretRun {
+			return path[:i-run+10] + "…" + withoutKey(path[i:])
+		}
+		run = 0
+	}
+	return path
+}
+
+func isBase62(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+}

@@ -72,3 +72,18 @@ func FuzzCheckPath(f *testing.F) {
 		}
 	})
 }
+
+func TestWithoutKey(t *testing.T) {
+	key := "7L7QuQGy7lZJSVg0c47YFsBAkP1Ne3pRLa49LI3by9z5Yo8oKIwPW2BnFyE"
+	for path, want := range map[string]string{
+		"/v1/files/file-abc":                "/v1/files/file-abc",
+		"/v1/responses/resp_" + key[:54]:    "/v1/responses/resp_" + key[:54],
+		"/v1/th-" + key:                     "/v1/th-7L7QuQGy7l…",
+		"/v1/th%2D" + key + "/x/tha-" + key: "/v1/th%2D7L7QuQGy…/x/tha-7L7QuQGy7l…",
+		"":                                  "",
+	} {
+		if got := withoutKey(path); got != want {
+			t.Errorf("withoutKey(%q) = %q, want %q", path, got, want)
+		}
+	}
+}

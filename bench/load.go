@@ -213,7 +213,8 @@ func (s *streams) read(ctx context.Context, p *process, request []byte) (delays 
 	if err := c.send(request); err != nil {
 		return nil, err
 	}
-	defer context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })()
+	conn := c.conn // which may be another one, or none, when the call comes late
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	status, _, rest, err := c.head()
 	if err != nil {
 		return nil, err

@@ -37,6 +37,9 @@ func startProcess(name string, core int, address, log string, args ...string) (*
 	p := &process{name: name, address: address, log: log, ended: make(chan struct{})}
 	p.cmd = exec.Command(args[0], args[1:]...)
 	p.cmd.Stderr = out
+	// They end with this program, whatever way that ends. The thread which starts
+	// them lives as long as it.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := onCore(core, p.cmd.Start); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}

@@ -49,7 +49,7 @@ var (
 	fieldScan     = &row{title: "field scan of a request of 1 KB", unit: "µs"}
 	modelSplice   = &row{title: "splice of another model into it", unit: "µs"}
 	meterEvent    = &row{title: "meter per event of 337 bytes", unit: "µs"}
-	reserveSettle = &row{title: "reserve + settle", unit: "µs", must: 1, aim: 0.5}
+	reserveSettle = &row{title: "reserve + settle, the record aside", unit: "µs", must: 1, aim: 0.5}
 	journalAppend = &row{title: "journal append", unit: "µs", must: 2, aim: 0.5}
 	requestAllocs = &row{title: "allocations per small JSON request", must: 60, aim: 20}
 

@@ -113,6 +113,35 @@ func (v *victim) api(method, path string, in any, out any) error {
 	return json.Unmarshal(text, out)
 }
 
+// socketClient is a client of the admin API on a Unix socket.
+func socketClient(path string) *http.Client {
+	return &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", path)
+	}}}
+}
+
+// newVictim prepares a server on a data folder of its own, with a provider that
+// answers at once.
+func newVictim(t *testing.T) *victim {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "th") // short: a socket's path has about 100 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &victim{dir: dir, address: l.Addr().String(), admin: socketClient(filepath.Join(dir, "data", "tokenhub.sock"))}
+	l.Close()
+	config := fmt.Sprintf("listen = %q\ndata_dir = \"data\"\n[log]\nlevel = \"error\"\n[[providers]]\nname = \"p\"\nbase_url = %q\nmodels = [\"gpt-*\"]\n", v.address, startQuickProvider(t)+"/v1")
+	if err := os.WriteFile(filepath.Join(dir, "config.toml"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
 // known is a key as its last acknowledged change left it.
 type known struct {
 	id, secret, name string
@@ -214,26 +243,8 @@ func TestKill(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	t.Logf("seed %d", seed)
 
-	provider := startQuickProvider(t)
-	dir, err := os.MkdirTemp("", "th") // short: a socket's path has about 100 bytes
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	v := &victim{dir: dir, address: l.Addr().String()}
-	l.Close()
-	v.admin = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(dir, "data", "tokenhub.sock"))
-	}}}
-	config := fmt.Sprintf("listen = %q\ndata_dir = \"data\"\n[log]\nlevel = \"error\"\n[[providers]]\nname = \"p\"\nbase_url = %q\nmodels = [\"gpt-*\"]\n", v.address, provider+"/v1")
-	if err := os.WriteFile(filepath.Join(dir, "config.toml"), []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-
+	v := newVictim(t)
+	dir := v.dir
 	var keys []*known
 	var mu sync.Mutex
 	receipts := map[string][]receipt{} // by key ID

@@ -18,6 +18,12 @@ func admit(key *db.Key, call *Call) *Error {
 
 // admitEndpoint decides about the endpoint alone.
 func admitEndpoint(key *db.Key, call *Call) *Error {
+	switch call.Method {
+	case "TRACE", "TRACK", "CONNECT":
+		// They ask a server to send the request back, with the provider's
+		// credential in it, or to become a tunnel.
+		return failf("endpoint_not_allowed", "The method %s is not passed on to providers.", call.Method)
+	}
 	e := call.endpoint()
 	inference := e.isInference(call.Method) && !call.Upgrade
 	if key.Endpoints != db.AllEndpoints && !inference {

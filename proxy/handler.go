@@ -70,6 +70,8 @@ func (g *Gateway) Server() (*fiber.App, error) {
 	app.Server().NoDefaultDate = true
 	app.Server().Handler = func(ctx *fasthttp.RequestCtx) {
 		switch {
+		case isAmbiguous(&ctx.Request.Header):
+			refuseAmbiguous(ctx)
 		case !isOurPath(ctx):
 			setDate(&ctx.Response.Header, "")
 			routed(ctx)
@@ -104,6 +106,10 @@ type handler struct {
 // expect decides about a request that waits for 100 Continue: what can be
 // refused by the headers is refused without reading the body.
 func (h *handler) expect(ctx *fasthttp.RequestCtx) int {
+	if isAmbiguous(&ctx.Request.Header) {
+		refuseAmbiguous(ctx)
+		return http.StatusBadRequest
+	}
 	if !isOurPath(ctx) {
 		return http.StatusContinue
 	}

@@ -29,12 +29,17 @@ func renderError(c *fiber.Ctx, err error) error {
 	case status >= 500:
 		status, message, typ, code = http.StatusInternalServerError, "Something went wrong in the server. Its log says more.", typeAPI, "internal_error"
 	}
-	setDate(&c.Context().Response.Header, "")
-	c.Context().Response.Header.Set("X-TokenHub-Error", "gateway")
-	c.Context().SetContentType("application/json")
-	c.Context().SetStatusCode(status)
-	c.Context().SetBodyString(`{"error":{"message":"` + message + `","type":"` + typ + `","code":"` + code + `"}}`)
+	writeMalformed(c.Context(), status, message, typ, code)
 	return nil
+}
+
+// writeMalformed answers a request of which nothing can be told, its path least.
+func writeMalformed(ctx *fasthttp.RequestCtx, status int, message, typ, code string) {
+	setDate(&ctx.Response.Header, "")
+	ctx.Response.Header.Set("X-TokenHub-Error", "gateway")
+	ctx.SetContentType("application/json")
+	ctx.SetStatusCode(status)
+	ctx.SetBodyString(`{"error":{"message":"` + message + `","type":"` + typ + `","code":"` + code + `"}}`)
 }
 
 // NotFound answers a path that is neither under /v1 nor any other that is

@@ -278,7 +278,8 @@ func errShortBody(err error) error {
 	return &Error{Code: "invalid_request", Message: "The request body ended before it was complete.", Err: err}
 }
 
-// bounded reads at most left bytes, then fails with err.
+// bounded reads at most left bytes, then fails with err. That a body can't be
+// read is told as the caller's fault, or it would pass for the provider's.
 type bounded struct {
 	r    io.Reader
 	left int64
@@ -289,6 +290,9 @@ func (b *bounded) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
 	if b.left -= int64(n); b.left < 0 {
 		return 0, b.err
+	}
+	if err != nil && err != io.EOF {
+		err = errShortBody(err)
 	}
 	return n, err
 }

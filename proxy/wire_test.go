@@ -35,7 +35,7 @@ func TestUnreadBodyIsNoRequest(t *testing.T) {
 		"too large":               {"Authorization: Bearer " + key + "\r\nContent-Length: %d\r\n", long, 413},
 		"a wrong key in chunks":   {"Authorization: Bearer th-x\r\nTransfer-Encoding: chunked\r\n", fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(smuggled), smuggled), 401},
 		"an endless chunk":        {"Authorization: Bearer th-x\r\nTransfer-Encoding: chunked\r\n", "fffffff\r\n" + smuggled, 401},
-		"a length and chunks":     {"Authorization: Bearer th-x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n" + smuggled, 401},
+		"a length and chunks":     {"Authorization: Bearer th-x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n" + smuggled, 400},
 	} {
 		t.Run(name, func(t *testing.T) {
 			head := c.head

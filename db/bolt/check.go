@@ -117,7 +117,7 @@ func (c *checker) check(tx *bbolt.Tx, dir string) error {
 			return nil
 		}
 	}
-	c.problem(eachRollup(c.ctx, tx, -1<<40, 1<<40, func(r rawRow, sealed []byte) error {
+	c.problem(eachRollup(c.ctx, tx, -1<<40, 1<<40, "", func(r rawRow, sealed []byte) error {
 		value, err := unseal(bucketRollups, r.key, sealed)
 		if err == nil {
 			_, err = decodeSums(value)

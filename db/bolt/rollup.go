@@ -169,8 +169,9 @@ func addRollups(tx *bbolt.Tx, rows map[rollupKey]*db.Sums) error {
 }
 
 // eachRollup calls fn with the rows of the hours [from, to), and with the sums
-// still sealed: most reports skip most rows.
-func eachRollup(ctx context.Context, tx *bbolt.Tx, from, to int64, fn func(r rawRow, sealed []byte) error) error {
+// still sealed: most reports skip most rows. With a key, which stands behind the
+// hour, it goes from hour to hour and reads the rows of that key alone.
+func eachRollup(ctx context.Context, tx *bbolt.Tx, from, to int64, key string, fn func(r rawRow, sealed []byte) error) error {
 	root := tx.Bucket([]byte(bucketRollups))
 	days := root.Cursor()
 	first := max(floorDiv(from, hoursPerDay), math.MinInt32) // as far back as names go
@@ -184,24 +185,40 @@ func eachRollup(ctx context.Context, tx *bbolt.Tx, from, to int64, fn func(r raw
 			return nil
 		}
 		c := root.Bucket(name).Cursor()
-		start := byte(0)
-		if day == first {
-			start = byte(from - first*hoursPerDay)
+		start, end := max(from-day*hoursPerDay, 0), min(to-day*hoursPerDay, hoursPerDay)
+		if key == "" {
+			if err := eachRow(ctx, c, day, []byte{byte(start)}, nil, end, fn); err != nil {
+				return err
+			}
+			continue
 		}
-		for k, v := c.Seek([]byte{start}); k != nil; k, v = c.Next() {
-			if err := ctx.Err(); err != nil {
+		for hour := start; hour < end; hour++ {
+			prefix := binary.AppendUvarint([]byte{byte(hour)}, uint64(len(key)))
+			prefix = append(prefix, key...)
+			if err := eachRow(ctx, c, day, prefix, prefix, end, fn); err != nil {
 				return err
 			}
-			r, err := parseRow(day, k)
-			if err != nil {
-				return fmt.Errorf("row %x of %s: %w", k, time.Unix(day*hoursPerDay*secondsPerHour, 0).UTC().Format(time.DateOnly), err)
-			}
-			if r.hour >= to {
-				break
-			}
-			if err := fn(r, v); err != nil {
-				return err
-			}
+		}
+	}
+	return nil
+}
+
+// eachRow calls fn with the rows of a day from start on, as long as they have the
+// prefix and lie before the hour end of the day.
+func eachRow(ctx context.Context, c *bbolt.Cursor, day int64, start, prefix []byte, end int64, fn func(r rawRow, sealed []byte) error) error {
+	for k, v := c.Seek(start); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		r, err := parseRow(day, k)
+		if err != nil {
+			return fmt.Errorf("row %x of %s: %w", k, time.Unix(day*hoursPerDay*secondsPerHour, 0).UTC().Format(time.DateOnly), err)
+		}
+		if r.hour >= day*hoursPerDay+end {
+			return nil
+		}
+		if err := fn(r, v); err != nil {
+			return err
 		}
 	}
 	return nil

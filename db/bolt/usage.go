@@ -29,7 +29,7 @@ func (d *DB) Usage(ctx context.Context, q db.UsageQuery) ([]db.UsageRow, error) 
 				return err
 			}
 		}
-		return eachRollup(ctx, tx, from, to, func(r rawRow, sealed []byte) error {
+		return eachRollup(ctx, tx, from, to, q.Key, func(r rawRow, sealed []byte) error {
 			return g.add(r, func() (db.Sums, error) {
 				value, err := unseal(bucketRollups, r.key, sealed)
 				if err != nil {

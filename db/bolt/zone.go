@@ -130,7 +130,7 @@ func (d *DB) recount(zone *time.Location) error {
 			x := m[string(name)]
 			m[string(name)] = sum{start, x.requests + s.Requests, plus(x.tokens, s.Usage.Tokens()), plus(x.cost, s.Cost)}
 		}
-		err := eachRollup(context.Background(), tx, floorDiv(month, secondsPerHour), 1<<40, func(r rawRow, sealed []byte) error {
+		err := eachRollup(context.Background(), tx, floorDiv(month, secondsPerHour), 1<<40, "", func(r rawRow, sealed []byte) error {
 			value, err := unseal(bucketRollups, r.key, sealed)
 			if err != nil {
 				return err

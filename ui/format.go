@@ -14,7 +14,7 @@ import (
 // functions are what templates write values with.
 func (a *Admin) functions() template.FuncMap {
 	return template.FuncMap{
-		"num": number, "short": short, "usd": usd, "ms": milliseconds, "percent": percent, "of": share,
+		"num": number, "count": func(n int) string { return number(int64(n)) }, "short": short, "usd": usd, "ms": milliseconds, "percent": percent, "of": share,
 		"when": when, "list": func(v ...any) []any { return v },
 		"asset":  func(name string) string { return strings.TrimPrefix(a.assets[name].path, "/") },
 		"status": statusWord, "plural": plural, "args": args, "current": current,
@@ -78,7 +78,8 @@ func usd(micro int64) string {
 	case math.Abs(v) >= 0.01:
 		return fmt.Sprintf("$%.2f", v)
 	}
-	return "$" + strings.TrimRight(strconv.FormatFloat(v, 'f', 6, 64), "0")
+	digits := 3 - int(math.Ceil(math.Log10(math.Abs(v)))) - 1
+	return "$" + strings.TrimRight(strconv.FormatFloat(v, 'f', min(digits, 6), 64), "0")
 }
 
 // milliseconds writes a duration as people say it.

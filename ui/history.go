@@ -2,6 +2,7 @@ package ui
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -19,15 +20,32 @@ type history struct {
 	days map[span]*daySums
 	// kept is the number of sums in days.
 	kept int
+	// running are sums of days that are not over, where reading them takes long.
+	running map[runningKey]runningSums
 }
 
 const (
 	// settledAfter is how long after its end a day is still read each time: an
 	// answer that began in it may end, and count, later.
 	settledAfter = 6 * time.Hour
-	// mostKept bounds the memory: about 30 MB.
-	mostKept = 250_000
+	// mostKept bounds the memory: about 45 MB.
+	mostKept = 400_000
+	// quickRead is how long a read may take to be made for each page; what took
+	// longer is good for readRest times as long.
+	quickRead = 10 * time.Millisecond
+	readRest  = 50
 )
+
+// runningKey names sums of a day that is not over: those by one dimension.
+type runningKey struct {
+	span
+	by string
+}
+
+type runningSums struct {
+	sums []namedSums
+	good time.Time
+}
 
 // span is a stretch of time, of whole hours.
 type span struct{ from, to time.Time }
@@ -39,6 +57,8 @@ var dimensions = []string{"key", "model", "served_model", "provider"}
 type daySums struct {
 	total db.Sums
 	by    [4][]namedSums
+	// keyless says that the sums by key had to make room.
+	keyless bool
 }
 
 // namedSums are the sums of one key, model or provider.
@@ -73,8 +93,73 @@ func days(from, to time.Time, zone *time.Location) []span {
 	return list
 }
 
-// day returns the sums of a day.
-func (h *history) day(ctx context.Context, s span, now time.Time) (*daySums, error) {
+// sums returns the sums of a day by a dimension, or in all.
+func (h *history) sums(ctx context.Context, s span, by string, now time.Time) ([]namedSums, error) {
+	if now.Before(s.to.Add(settledAfter)) {
+		return h.sumsOfRunning(ctx, s, by)
+	}
+	d, err := h.day(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.Index(dimensions, by)
+	switch {
+	case i < 0 && d.total.Requests == 0:
+		return nil, nil
+	case i < 0:
+		return []namedSums{{"", d.total}}, nil
+	case i == 0 && d.keyless:
+		return h.read(ctx, s, by)
+	}
+	return d.by[i], nil
+}
+
+// sumsOfRunning returns sums of a day that is not over: as they are now or, where
+// there are so many that reading takes long, as they were a moment ago.
+func (h *history) sumsOfRunning(ctx context.Context, s span, by string) ([]namedSums, error) {
+	k := runningKey{s, by}
+	begun := time.Now() // what is measured is this machine
+	h.mu.Lock()
+	known := h.running[k]
+	h.mu.Unlock()
+	if begun.Before(known.good) {
+		return known.sums, nil
+	}
+	sums, err := h.read(ctx, s, by)
+	took := time.Since(begun)
+	if err != nil || took < quickRead {
+		return sums, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.running == nil {
+		h.running = map[runningKey]runningSums{}
+	}
+	maps.DeleteFunc(h.running, func(_ runningKey, r runningSums) bool { return begun.After(r.good) })
+	h.running[k] = runningSums{sums, time.Now().Add(min(took*readRest, time.Minute))}
+	return sums, nil
+}
+
+// read reads sums from the store.
+func (h *history) read(ctx context.Context, s span, by string) ([]namedSums, error) {
+	q := db.UsageQuery{From: s.from, To: s.to}
+	if by != "" {
+		q.GroupBy = []string{by}
+	}
+	rows, err := h.store.Usage(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	sums := make([]namedSums, len(rows))
+	for i := range rows {
+		row := &rows[i]
+		sums[i] = namedSums{row.Key + row.Model + row.Served + row.Provider, row.Sums} // one of them is set
+	}
+	return sums, nil
+}
+
+// day returns the sums of a day that is over.
+func (h *history) day(ctx context.Context, s span) (*daySums, error) {
 	h.mu.Lock()
 	known := h.days[s]
 	h.mu.Unlock()
@@ -86,19 +171,40 @@ func (h *history) day(ctx context.Context, s span, now time.Time) (*daySums, err
 		return nil, err
 	}
 	d := sumDay(rows)
-	if now.Before(s.to.Add(settledAfter)) {
-		return d, nil
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if n := d.size(); h.kept+n <= mostKept && h.days[s] == nil {
+	if h.days[s] == nil {
 		if h.days == nil {
 			h.days = map[span]*daySums{}
 		}
 		h.days[s] = d
-		h.kept += n
+		h.kept += d.size()
+		h.makeRoom()
 	}
 	return d, nil
+}
+
+// makeRoom lets go of the oldest days when too much is kept: first of their sums
+// by key, which are the most by far.
+func (h *history) makeRoom() {
+	for h.kept > mostKept {
+		var oldest span
+		keyless := true
+		for s, d := range h.days {
+			if oldest.to.IsZero() || keyless && !d.keyless || keyless == d.keyless && s.from.Before(oldest.from) {
+				oldest, keyless = s, d.keyless
+			}
+		}
+		d := h.days[oldest]
+		h.kept -= d.size()
+		delete(h.days, oldest)
+		if !keyless {
+			rest := *d // others may be reading d
+			rest.by[0], rest.keyless = nil, true
+			h.days[oldest] = &rest
+			h.kept += rest.size()
+		}
+	}
 }
 
 // forget drops the days that began before oldest, whose rows the store dropped.
@@ -194,17 +300,11 @@ func (a *Admin) keptPeriods(ctx context.Context, q question, by string) ([]perio
 	}
 	var list []period
 	for _, s := range days(q.from, q.to, q.zone) {
-		d, err := a.history.day(ctx, s, now)
+		sums, err := a.history.sums(ctx, s, by, now)
 		if err != nil {
 			return nil, err
 		}
-		p := period{span: s}
-		if i := slices.Index(dimensions, by); i >= 0 {
-			p.sums = d.by[i]
-		} else if d.total.Requests > 0 {
-			p.sums = []namedSums{{"", d.total}}
-		}
-		list = append(list, p)
+		list = append(list, period{span: s, sums: sums})
 	}
 	return list, nil
 }

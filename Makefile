@@ -80,8 +80,21 @@ race: ## all tests, the fuzz seeds included, under the race detector
 allocs: ## allocations per request against the committed baseline
 	go test -count=1 -run '^TestAllocations$$' ./bench
 
+# The pages are tried in a real browser. Where it is missing and may be
+# installed, it is.
+.PHONY: chromium
+chromium:
+	@if command -v chromium chromium-browser google-chrome >/dev/null 2>&1; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing Chromium for the tests of the pages."; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 \
+			|| echo "Skipped: the tests of the pages, since Chromium could not be installed (is there a network?)."; \
+	else echo "Skipped: the tests of the pages, since there is no Chromium: apt-get install chromium."; fi
+	@command -v nginx >/dev/null || echo "Skipped: the test behind nginx, since there is none: apt-get install nginx-light."
+	@command -v npm >/dev/null || echo "Skipped: the tests with the Node SDKs, since there is no npm."
+
 .PHONY: e2e
-e2e: ## the official SDKs against the real binary
+e2e: chromium ## the official SDKs against the real binary
 	@if [ ! -f e2e/go.mod ]; then :; \
 	elif ! (cd e2e && go mod download 2>/dev/null); then echo "Skipped: the modules of e2e could not be fetched (is there a network?)."; \
 	else echo "cd e2e && go test -count=1 ./..."; cd e2e && go vet ./... && go test -count=1 ./...; fi

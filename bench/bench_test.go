@@ -144,7 +144,8 @@ func TestTable(t *testing.T) {
 	r.add(requestAllocs, tokenhub, 70)
 	r.add(keysCPU, tokenhub, 103)
 	r.add(keysCPU, oneKey, 100)
-	got := r.table()
+	r.add(startTime, tokenhub, 40)
+	got := r.table(true)
 	for _, want := range []string{
 		"| CPU per small JSON request, 64 connections, µs | 40.0 (30.0–50.0) | 21.0 (20.0–22.0) | | | 1.82 (1.50–2.38) | ≤ 2.5 × ✓ | ≤ 1.5 × ✗ |\n",
 		"| allocations per small JSON request | 70.0 | | | | – | ≤ 60 ✗ | ≤ 20 ✗ |\n",
@@ -154,8 +155,11 @@ func TestTable(t *testing.T) {
 			t.Errorf("got\n%s\nwithout the line\n%s", got, want)
 		}
 	}
-	if strings.Contains(got, added50.title) {
-		t.Errorf("a row that was not measured is in\n%s", got)
+	if busy := r.table(false); strings.Contains(busy, startTime.title) || !strings.Contains(busy, smallCPU.title) {
+		t.Errorf("got of a busy machine\n%s\nwant what the clock does not touch", busy)
+	}
+	if !strings.Contains(got, startTime.title) || strings.Contains(got, added50.title) {
+		t.Errorf("got\n%s\nwant the rows that were measured", got)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"tokenhub/auth"
@@ -26,6 +27,8 @@ type Call struct {
 	BareQuery   bool
 	// Header holds all headers by canonical name, the credential included.
 	Header http.Header
+	// secret is what was presented, once it is verified.
+	secret string
 	// From is the caller's address.
 	From netip.Addr
 	// Body is what follows the headers; nil when there is none. It need not be
@@ -41,14 +44,15 @@ type Call struct {
 	Hurry func()
 }
 
-// presented is the secret that the caller presents.
+// presented is the secret that the caller presents. One that stands in the
+// target too would go on to the provider, and into its log.
 func (c *Call) presented() (string, error) {
 	var protocols []string
 	if c.Upgrade {
 		protocols = c.Header["Sec-Websocket-Protocol"]
 	}
 	secret, err := auth.Presented(c.Header["Authorization"], c.Header["X-Api-Key"], protocols)
-	if err == nil && auth.QueryHasKey(c.Query) {
+	if err == nil && (auth.QueryHasKey(c.Query) || strings.Contains(c.Query, secret) || strings.Contains(c.Path, secret)) {
 		return "", &auth.Refused{Reason: auth.Malformed}
 	}
 	return secret, err

@@ -27,7 +27,7 @@ const (
 // one answers. Until a byte of an answer was passed on, a failure in fallback_on
 // leads to the next.
 func (f *flight) forward(ctx context.Context) (*http.Response, error) {
-	headers := forwardHeaders(f.call.Header, f.call.Upgrade)
+	headers := forwardHeaders(f.call.Header, f.call.Upgrade, f.call.secret)
 	if f.call.endpoint().isMetered() {
 		headers["Accept-Encoding"] = []string{"identity"}
 	}

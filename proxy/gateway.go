@@ -201,6 +201,7 @@ func (g *Gateway) verify(ctx context.Context, call *Call) (*db.Key, error) {
 	}
 	key, err := g.verifier.Verify(ctx, secret, call.From)
 	if err == nil {
+		call.secret = secret
 		return key, nil
 	}
 	var refused *auth.Refused

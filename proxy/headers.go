@@ -22,11 +22,15 @@ var callerOnly = []string{"Authorization", "X-Api-Key", "Api-Key", "Cookie", "Fo
 var providerOnly = []string{"Set-Cookie", "Set-Cookie2", "Alt-Svc", "Strict-Transport-Security", "Clear-Site-Data"}
 
 // forwardHeaders returns what goes to the provider of the caller's headers. The
-// values are shared with h.
-func forwardHeaders(h http.Header, upgrade bool) http.Header {
+// values are shared with h. Programs that show their key in several ways at once
+// are many: a header that holds the secret is a credential, whatever its name.
+func forwardHeaders(h http.Header, upgrade bool, secret string) http.Header {
 	out := make(http.Header, len(h)+2)
 	for name, values := range h {
 		if strings.HasPrefix(name, "X-Forwarded-") || isOurs(name) || !httpguts.ValidHeaderFieldName(name) {
+			continue
+		}
+		if holds(values, secret) && !(upgrade && name == "Sec-Websocket-Protocol") { // a list: see askUpgrade
 			continue
 		}
 		out[name] = values
@@ -50,6 +54,16 @@ func forwardHeaders(h http.Header, upgrade bool) http.Header {
 		}
 	}
 	return out
+}
+
+// holds reports whether the secret stands in one of the values.
+func holds(values []string, secret string) bool {
+	for _, v := range values {
+		if len(v) >= len(secret) && secret != "" && strings.Contains(v, secret) {
+			return true
+		}
+	}
+	return false
 }
 
 // answerHeaders takes out of a provider's headers what must not reach the caller.

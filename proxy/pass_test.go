@@ -31,7 +31,8 @@ func TestCredentialIsSwapped(t *testing.T) {
 			})
 			key := d.key("k", nil)
 			for _, headers := range [][]string{{"Authorization", "Bearer " + key}, {"X-Api-Key", key},
-				{"Authorization", "Bearer " + key, "X-Api-Key", key, "Api-Key", "sk-mine", "Openai-Organization", "org-2", "Cookie", "a=" + key}} {
+				{"Authorization", "Bearer " + key, "X-Api-Key", key, "Api-Key", "sk-mine", "Openai-Organization", "org-2", "Cookie", "a=" + key},
+				{"X-Api-Key", key, "X-Goog-Api-Key", key, "X-Note", "with " + key}} {
 				if resp, body := d.send("POST", "/v1/chat/completions", chatBody, headers...); resp.StatusCode != 200 {
 					t.Fatalf("%d %s", resp.StatusCode, body)
 				}
@@ -50,6 +51,20 @@ func TestCredentialIsSwapped(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A key that stands in the target would go on to the provider.
+func TestKeyInTheTarget(t *testing.T) {
+	p := record(t, good)
+	d := newDoor(t, p.URL, nil)
+	key := d.key("k", everything)
+	for _, target := range []string{"/v1/files/" + key, "/v1/" + key + "/x", "/v1/files?a=b" + key, "/v1/files?" + key} {
+		resp, body := d.send("GET", target, "", "X-Api-Key", key)
+		refused(t, strings.ReplaceAll(target, key, "KEY"), resp, body, 401, "authentication_error", "invalid_api_key")
+	}
+	if got := p.all(); len(got) != 0 {
+		t.Errorf("the provider got %+v", got)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	stdlog "log"
+	"net/http"
 	"os"
 	"os/signal"
 	"strings"
@@ -48,6 +49,8 @@ type server struct {
 func (p *program) serve(ctx context.Context, o cli.ServeOptions) (err error) {
 	s := &server{log: newLog(o.Config.Log, p.stderr)}
 	stdlog.SetOutput(io.Discard) // net/http prints there what a provider sends unasked
+	// Alerts go out with it, and it waits for ever.
+	http.DefaultClient.Timeout = alerts.SendTime
 	s.live = config.NewLive(o.Source, o.Config)
 	if o.Demo {
 		if s.demo, err = startDemo(o.Config); err != nil {

@@ -13,8 +13,6 @@ package alerts
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -29,6 +27,8 @@ import (
 // Store is what alerts need of the engine.
 type Store interface {
 	Key(ctx context.Context, id string) (*db.Key, error)
+	AllKeys(ctx context.Context) ([]*db.Key, error)
+	KeyUsage(ctx context.Context, id string, t time.Time) (db.KeyUsage, error)
 	ProviderSpend(ctx context.Context, provider string, t time.Time) (spent, held int64)
 	Setting(ctx context.Context, name string) (string, error)
 	PutSetting(ctx context.Context, name, value string, a db.Audit) error
@@ -46,33 +46,31 @@ type Options struct {
 	Send func(ctx context.Context, target config.Secret, message string) error
 }
 
-// setting is where it is written down what was sent: JSON, from the alert to the
-// end of its window in Unix seconds, 0 for a window without end.
-const setting = "alerts.sent"
-
-// providersEvery is how often the caps on spending at providers are looked at.
-const providersEvery = 15 * time.Second
+const (
+	// sweepEvery is how often all budgets are looked at; those of keys are also
+	// looked at when they change.
+	sweepEvery = 30 * time.Second
+	// maxSending is how many alerts are on their way at once, most of them waiting
+	// for a target that is down; maxTries how many are at one target, which bears
+	// on nobody else then.
+	maxSending, maxTries = 100, 4
+)
 
 // Alerts watch budgets.
 type Alerts struct {
 	o Options
-	// due are alerts to be sent. When it is full, a budget is noticed again at
-	// its next settlement.
+	// due are alerts to be sent. When it is full, a budget is noticed again in
+	// the next sweep.
 	due chan alert
 
 	// loaded: it is known what was sent before the start.
 	loaded atomic.Bool
 
-	mu   sync.Mutex // guards what follows
-	made map[string]*made
+	mu    sync.Mutex // guards what follows
+	made  map[string]*made
+	gates map[config.Secret]chan struct{} // the tries at each target
 
 	saving sync.Mutex // held while it is written down what was sent
-}
-
-// made is an alert that must not be made again.
-type made struct {
-	ends int64 // of the window, Unix seconds, 0 = never
-	sent bool  // to each target that can be reached
 }
 
 // alert is one message that has to be sent.
@@ -89,115 +87,58 @@ func New(o Options) *Alerts {
 	if o.Send == nil {
 		o.Send = shout
 	}
-	return &Alerts{o: o, due: make(chan alert, 100), made: map[string]*made{}}
-}
-
-// budget is one limit with what was used of it.
-type budget struct {
-	owner, name string // of the key or provider: its ID, and how people call it
-	limit       string
-	max, used   int64
-	usd         bool
-	ends        time.Time
+	return &Alerts{o: o, due: make(chan alert, 100), made: map[string]*made{}, gates: map[config.Secret]chan struct{}{}}
 }
 
 // Notice looks at where a key stands. It is quick and never waits, as
 // [db.Ledger] wants it of a watcher.
 func (a *Alerts) Notice(keyID string, u db.KeyUsage) {
-	if cfg := a.o.Config(); !a.loaded.Load() || len(cfg.Alerts.URLs) == 0 || len(cfg.Alerts.At) == 0 {
+	if !a.loaded.Load() || !a.wanted() {
 		return
 	}
 	key, err := a.o.Store.Key(context.Background(), keyID)
 	if err != nil {
 		return
 	}
-	l := key.Limits
-	for _, b := range [...]budget{
-		{limit: db.LimitDayTokens, max: l.DailyTokens, used: u.Day.Tokens, ends: u.Day.Resets},
-		{limit: db.LimitMonthTokens, max: l.MonthlyTokens, used: u.Month.Tokens, ends: u.Month.Resets},
-		{limit: db.LimitTotalTokens, max: l.TotalTokens, used: u.Total.Tokens},
-		{limit: db.LimitDayUSD, max: l.DailyUSD, used: u.Day.Cost, usd: true, ends: u.Day.Resets},
-		{limit: db.LimitMonthUSD, max: l.MonthlyUSD, used: u.Month.Cost, usd: true, ends: u.Month.Resets},
-		{limit: db.LimitTotalUSD, max: l.TotalUSD, used: u.Total.Cost, usd: true},
-	} {
-		if b.max > 0 {
-			b.owner, b.name = key.ID, fmt.Sprintf("the API key %q (%s)", key.Name, key.Prefix())
-			a.look(b)
-		}
+	for _, b := range budgets(key, u) {
+		a.look(b)
 	}
 }
 
-// providers looks at the caps on spending at providers.
-func (a *Alerts) providers(ctx context.Context) {
-	now := a.o.Now()
+// wanted reports whether anybody is to be told of anything.
+func (a *Alerts) wanted() bool {
 	cfg := a.o.Config()
+	return len(cfg.Alerts.URLs) > 0 && len(cfg.Alerts.At) > 0
+}
+
+// sweep looks at all budgets. A key that has used up its own settles nothing any
+// more, so that what was missed (by the end of the process, a full queue, a
+// target that was not configured yet) would otherwise never be noticed.
+func (a *Alerts) sweep(ctx context.Context) {
+	if !a.wanted() {
+		return
+	}
+	now, cfg := a.o.Now(), a.o.Config()
 	for _, p := range cfg.Providers {
 		if p.MonthlyUSD > 0 {
 			spent, _ := a.o.Store.ProviderSpend(ctx, p.Name, now)
-			a.look(budget{owner: "provider " + p.Name, name: fmt.Sprintf("the provider %q", p.Name), limit: "monthly_usd",
-				max: p.MonthlyUSD, used: spent, usd: true, ends: db.MonthOf(now, cfg.Timezone).End})
+			a.look(budgetOfProvider(p.Name, p.MonthlyUSD, spent, db.MonthOf(now, cfg.Timezone)))
 		}
 	}
-}
-
-// look makes an alert due for the highest percentage that is reached, unless it
-// was sent before; the lower ones go with it.
-func (a *Alerts) look(b budget) {
-	reached := 0
-	at := a.o.Config().Alerts.At
-	for _, percent := range at {
-		// A division, since the product may be too large for an int64.
-		if percent > reached && float64(b.used) >= float64(b.max)/100*float64(percent) {
-			reached = percent
+	keys, err := a.o.Store.AllKeys(ctx)
+	if err != nil {
+		return // ctx has ended: keys are in memory
+	}
+	for _, key := range keys {
+		if !budgeted(key) || !key.RevokedAt.IsZero() {
+			continue
+		}
+		if u, err := a.o.Store.KeyUsage(ctx, key.ID, now); err == nil {
+			for _, b := range budgets(key, u) {
+				a.look(b)
+			}
 		}
 	}
-	if reached == 0 {
-		return
-	}
-	ends := int64(0)
-	if !b.ends.IsZero() {
-		ends = b.ends.Unix()
-	}
-	// A limit that was changed is another one.
-	id := func(percent int) string { return fmt.Sprintf("%s %s %d %d %d", b.owner, b.limit, b.max, ends, percent) }
-	var ids []string
-	for _, percent := range at {
-		if percent <= reached {
-			ids = append(ids, id(percent))
-		}
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.made[id(reached)] != nil {
-		return
-	}
-	select {
-	case a.due <- alert{ids: ids, message: b.message(reached)}:
-	default:
-		return
-	}
-	for _, id := range ids {
-		a.made[id] = &made{ends: ends}
-	}
-}
-
-// message is what people read.
-func (b budget) message(percent int) string {
-	amount := func(n int64) string {
-		if b.usd {
-			return "$" + config.FormatUSD(n)
-		}
-		return fmt.Sprintf("%d tokens", n)
-	}
-	text := fmt.Sprintf("TokenHub: %s has used %d %% of its limit %s", b.name, percent, b.limit)
-	if percent >= 100 {
-		text = fmt.Sprintf("TokenHub: %s has used up its limit %s", b.name, b.limit)
-	}
-	text += fmt.Sprintf(": %s of %s.", amount(b.used), amount(b.max))
-	if !b.ends.IsZero() {
-		text += " It resets at " + b.ends.UTC().Format(time.RFC3339) + "."
-	}
-	return text
 }
 
 // Run sends what is due until ctx ends. What was not sent by then is noticed
@@ -207,17 +148,18 @@ func (a *Alerts) Run(ctx context.Context) error {
 		a.o.Log.Error().Err(err).Msg("alerts: it can't be read what was sent before; some may come twice")
 	}
 	a.loaded.Store(true)
-	tick := time.NewTicker(providersEvery)
+	a.sweep(ctx)
+	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	var sending sync.WaitGroup
 	defer sending.Wait()
-	free := make(chan struct{}, 8) // how many alerts are on their way at once
+	free := make(chan struct{}, maxSending)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			a.providers(ctx)
+			a.sweep(ctx)
 		case one := <-a.due:
 			select {
 			case free <- struct{}{}:
@@ -260,7 +202,7 @@ var pauses = []time.Duration{2 * time.Second, 15 * time.Second, time.Minute, 5 *
 
 func (a *Alerts) try(ctx context.Context, number int, target config.Secret, message string) {
 	for n := 0; ; n++ {
-		err := a.o.Send(ctx, target, message)
+		err := a.send(ctx, target, message)
 		if err == nil || ctx.Err() != nil {
 			return
 		}
@@ -280,6 +222,24 @@ func (a *Alerts) try(ctx context.Context, number int, target config.Secret, mess
 	}
 }
 
+// send tries a target once, when there is room for a try.
+func (a *Alerts) send(ctx context.Context, target config.Secret, message string) error {
+	a.mu.Lock()
+	gate := a.gates[target]
+	if gate == nil {
+		gate = make(chan struct{}, maxTries)
+		a.gates[target] = gate
+	}
+	a.mu.Unlock()
+	select {
+	case gate <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-gate }()
+	return a.o.Send(ctx, target, message)
+}
+
 // Test sends a message to each target, once, and returns what became of it, in
 // the order of the configuration: nil, or an error without a secret.
 func (a *Alerts) Test(ctx context.Context) []error {
@@ -295,54 +255,4 @@ func (a *Alerts) Test(ctx context.Context) []error {
 	}
 	all.Wait()
 	return results
-}
-
-// load reads what was sent before; what was noticed meanwhile stays.
-func (a *Alerts) load(ctx context.Context) error {
-	text, err := a.o.Store.Setting(ctx, setting)
-	if errors.Is(err, db.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	before := map[string]int64{}
-	if err := json.Unmarshal([]byte(text), &before); err != nil {
-		return err
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for id, ends := range before {
-		a.made[id] = &made{ends: ends, sent: true}
-	}
-	return nil
-}
-
-// maxSent bounds what is written down.
-const maxSent = 10_000
-
-// save writes down what was sent, and forgets the windows that are over.
-func (a *Alerts) save(ctx context.Context) error {
-	a.saving.Lock()
-	defer a.saving.Unlock()
-	text, err := json.Marshal(a.sent())
-	if err != nil {
-		return err
-	}
-	return a.o.Store.PutSetting(ctx, setting, string(text), db.Audit{})
-}
-
-func (a *Alerts) sent() map[string]int64 {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	now := a.o.Now().Unix()
-	list := map[string]int64{}
-	for id, m := range a.made {
-		if m.ends != 0 && m.ends <= now {
-			delete(a.made, id)
-		} else if m.sent && len(list) < maxSent {
-			list[id] = m.ends
-		}
-	}
-	return list
 }

@@ -156,7 +156,7 @@ func TestProvidersCap(t *testing.T) {
 		if err := w.store.Settle(t.Context(), r, &db.Record{ID: "r", Start: time.Now(), KeyID: "k", Provider: "openai", Status: 200, Cost: 9_000_000, Source: db.FromProvider}); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * providersEvery)
+		time.Sleep(2 * sweepEvery)
 		if got := w.messages(); len(got) != 1 || !strings.Contains(got[0], `the provider "openai" has used 80 % of its limit monthly_usd: $9 of $10.`) {
 			t.Errorf("%q", got)
 		}
@@ -220,6 +220,91 @@ func TestUnsentIsSentAfterARestart(t *testing.T) {
 	})
 }
 
+// used counts tokens of the key in the store.
+func (w *world) used(tokens int64) {
+	w.t.Helper()
+	r, err := w.store.Reserve(w.t.Context(), db.Claim{KeyID: "k", Time: time.Now()})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	rec := &db.Record{ID: "r", Start: time.Now(), KeyID: "k", Provider: "p", Status: 200, Usage: db.Usage{Output: tokens}, Source: db.FromProvider}
+	if err := w.store.Settle(w.t.Context(), r, rec); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// A key that has used up its budget settles nothing any more: what was not sent
+// before the end, or had no target then, is noticed without it.
+func TestUsedUpIsNoticedWithoutASettlement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, db.Limits{MonthlyTokens: 1000})
+		targets := w.cfg.Alerts.URLs
+		w.used(1000)
+		w.cfg.Alerts.URLs = nil
+		_, stop := w.run()
+		if got := w.messages(); len(got) != 0 {
+			t.Errorf("without a target: %q", got)
+		}
+		stop()
+		w.cfg.Alerts.URLs = targets
+		_, stop = w.run()
+		defer stop()
+		if got := w.messages(); len(got) != 1 || !strings.Contains(got[0], "used up its limit monthly_tokens: 1000 tokens of 1000") {
+			t.Errorf("%q", got)
+		}
+		time.Sleep(10 * sweepEvery)
+		if got := w.messages(); len(got) != 0 {
+			t.Errorf("again: %q", got)
+		}
+	})
+}
+
+// An answer may end after the window that it counts in.
+func TestNobodyHearsOfAWindowThatIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, db.Limits{MonthlyTokens: 1000})
+		a, stop := w.run()
+		defer stop()
+		before := monthly(1000)
+		a.Notice("k", before)
+		if got := w.messages(); len(got) != 1 {
+			t.Errorf("%q", got)
+		}
+		time.Sleep(11 * 24 * time.Hour)
+		a.Notice("k", monthly(900)) // what is over is forgotten with it
+		if got := w.messages(); len(got) != 1 {
+			t.Errorf("%q", got)
+		}
+		a.Notice("k", before)
+		if got := w.messages(); len(got) != 0 {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+// The tries at a dead target do not keep others waiting.
+func TestDeadTargetAmongManyAlerts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const keys = 60
+		w := newWorld(t, db.Limits{})
+		for i := range keys {
+			if _, err := w.store.PutKey(t.Context(), &db.Key{ID: fmt.Sprint("k", i), Limits: db.Limits{MonthlyTokens: 10}, CreatedAt: time.Now()}, db.Audit{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.cfg.Alerts.URLs = append(w.cfg.Alerts.URLs, "ntfy://dead")
+		w.fail["ntfy://dead"] = errors.New("down")
+		a, stop := w.run()
+		defer stop()
+		for i := range keys {
+			a.Notice(fmt.Sprint("k", i), monthly(9))
+		}
+		if got := w.messages(); len(got) != keys {
+			t.Errorf("%d alerts at once, want %d", len(got), keys)
+		}
+	})
+}
+
 func TestScrub(t *testing.T) {
 	for _, target := range []config.Secret{"slack://hook:AAAA-BBBB-CCCC@webhook", "smtp://user:pa%24sword@mail.example:25/?from=a@b.c&to=secret@d.e", "generic://host.example/path/secretpath?token=secretquery", "::bad secretbad"} {
 		u := strings.TrimPrefix(target.Reveal(), "x")
@@ -230,6 +315,14 @@ func TestScrub(t *testing.T) {
 				t.Errorf("%s is left in %s", secret, text)
 			}
 		}
+	}
+}
+
+// Services make other URLs of the target's: its words are not shown either.
+func TestScrubWordsOfATarget(t *testing.T) {
+	text := scrub(errors.New(`Post "https://hooks.slack.com/services/TAAA/BBBBB/cccccc": connection refused`), "slack://hook:TAAA-BBBBB-CCCCCC@webhook")
+	if want := `Post "https://***s.slack.com/services/***/***/***": connection refused`; text != want {
+		t.Errorf("%s, want %s", text, want)
 	}
 }
 

@@ -5,21 +5,26 @@ import (
 	"io"
 	"log"
 	"net/url"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/nicholas-fedor/shoutrrr"
 
 	"tokenhub/config"
 )
 
-// sendTime is how long one try to reach a target may take.
-const sendTime = 20 * time.Second
+// SendTime is how long one try to reach a target may take. Shoutrrr sends with
+// [http.DefaultClient], whose timeout the program should set to it: a target that
+// never answers would keep its connection otherwise.
+const SendTime = 20 * time.Second
 
 // shout sends a message by Shoutrrr. Its services know no context: a try that
-// takes too long is left to end by itself.
+// takes too long is left to end by itself, by the timeout of its HTTP client.
 func shout(ctx context.Context, target config.Secret, message string) error {
-	ctx, cancel := context.WithTimeout(ctx, sendTime)
+	ctx, cancel := context.WithTimeout(ctx, SendTime)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() {
@@ -53,38 +58,59 @@ func service(target config.Secret) string {
 	return scheme
 }
 
-// scrub returns the text of an error without anything of the target's URL.
+// scrub returns the text of an error without anything of the target's URL: not
+// its parts, nor the words that they consist of, since services put these
+// together anew (Slack's A-B-C becomes a path A/B/C).
 func scrub(err error, target config.Secret) string {
-	raw := target.Reveal()
-	text := strings.ReplaceAll(err.Error(), raw, "***")
-	for _, part := range parts(raw) {
-		if len(part) >= 3 {
-			text = strings.ReplaceAll(text, part, "***")
+	text := strings.ToValidUTF8(err.Error(), "")
+	secrets := parts(strings.ToValidUTF8(target.Reveal(), ""))
+	// Of those that begin at one place the longest one goes.
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
+	for i, s := range secrets {
+		secrets[i] = regexp.QuoteMeta(s)
+	}
+	if len(secrets) > 0 {
+		all, err := regexp.Compile("(?i)" + strings.Join(secrets, "|"))
+		if err != nil {
+			return "***"
 		}
+		text = all.ReplaceAllLiteralString(text, "***")
 	}
+	text = strings.Join(strings.Fields(text), " ")
 	if len(text) > 300 {
-		text = text[:300] + "…"
+		text = strings.ToValidUTF8(text[:300], "") + "…"
 	}
-	return strings.ToValidUTF8(strings.Join(strings.Fields(text), " "), "")
+	return text
 }
 
-// parts are the pieces of a URL that may be secret, the longest forms first:
-// all but its scheme.
+// parts are the pieces of a target's URL that may be secret: all but its scheme,
+// as written and decoded, and the words in them.
 func parts(raw string) []string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		_, rest, _ := strings.Cut(raw, ":")
-		return strings.FieldsFunc(rest, func(r rune) bool { return strings.ContainsRune("/?&=@:#", r) })
-	}
-	list := []string{u.Opaque, u.Host, u.Path, u.RawPath, u.RawQuery, u.User.String(), u.User.Username(), u.Hostname()}
-	if password, ok := u.User.Password(); ok {
-		list = append(list, password, url.QueryEscape(password))
-	}
-	list = append(list, strings.Split(u.Path, "/")...)
-	for _, values := range u.Query() {
-		for _, v := range values {
-			list = append(list, v, url.QueryEscape(v))
+	_, rest, _ := strings.Cut(raw, ":")
+	list := []string{rest}
+	if u, err := url.Parse(raw); err == nil {
+		list = append(list, u.Opaque, u.Host, u.Path, u.RawPath, u.RawQuery, u.User.String(), u.User.Username(), u.Hostname())
+		if password, ok := u.User.Password(); ok {
+			list = append(list, password, url.QueryEscape(password))
+		}
+		list = append(list, strings.Split(u.Path, "/")...)
+		for _, values := range u.Query() {
+			for _, v := range values {
+				list = append(list, v, url.QueryEscape(v))
+			}
 		}
 	}
-	return list
+	var secrets []string
+	for _, part := range list {
+		if len(part) >= 3 {
+			secrets = append(secrets, part)
+		}
+		for _, word := range strings.FieldsFunc(part, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
+			if len(word) >= 4 {
+				secrets = append(secrets, word)
+			}
+		}
+	}
+	slices.Sort(secrets)
+	return slices.Compact(secrets)
 }

@@ -1,0 +1,116 @@
+package alerts
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"tokenhub/db"
+)
+
+// setting is where it is written down what was sent: JSON, from the alert to the
+// end of its window in Unix seconds, 0 for a window without end.
+const setting = "alerts.sent"
+
+// maxSent bounds what is written down.
+const maxSent = 10_000
+
+// made is an alert that must not be made again.
+type made struct {
+	ends int64 // of the window, Unix seconds, 0 = never
+	sent bool  // to each target that can be reached
+}
+
+// look makes an alert due for the highest percentage that is reached, unless it
+// was sent before; the lower ones go with it.
+func (a *Alerts) look(b budget) {
+	reached := 0
+	at := a.o.Config().Alerts.At
+	for _, percent := range at {
+		// A division, since the product may be too large for an int64.
+		if percent > reached && float64(b.used) >= float64(b.max)/100*float64(percent) {
+			reached = percent
+		}
+	}
+	if reached == 0 {
+		return
+	}
+	// An answer that ends after its window still counts there, but nobody needs
+	// to hear of a budget that has begun anew.
+	if !b.ends.IsZero() && !b.ends.After(a.o.Now()) {
+		return
+	}
+	ends := int64(0)
+	if !b.ends.IsZero() {
+		ends = b.ends.Unix()
+	}
+	// A limit that was changed is another one.
+	id := func(percent int) string { return fmt.Sprintf("%s %s %d %d %d", b.owner, b.limit, b.max, ends, percent) }
+	var ids []string
+	for _, percent := range at {
+		if percent <= reached {
+			ids = append(ids, id(percent))
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.made[id(reached)] != nil {
+		return
+	}
+	select {
+	case a.due <- alert{ids: ids, message: b.message(reached)}:
+	default:
+		return
+	}
+	for _, id := range ids {
+		a.made[id] = &made{ends: ends}
+	}
+}
+
+// load reads what was sent before; what was noticed meanwhile stays.
+func (a *Alerts) load(ctx context.Context) error {
+	text, err := a.o.Store.Setting(ctx, setting)
+	if errors.Is(err, db.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	before := map[string]int64{}
+	if err := json.Unmarshal([]byte(text), &before); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for id, ends := range before {
+		a.made[id] = &made{ends: ends, sent: true}
+	}
+	return nil
+}
+
+// save writes down what was sent, and forgets the windows that are over.
+func (a *Alerts) save(ctx context.Context) error {
+	a.saving.Lock()
+	defer a.saving.Unlock()
+	text, err := json.Marshal(a.sent())
+	if err != nil {
+		return err
+	}
+	return a.o.Store.PutSetting(ctx, setting, string(text), db.Audit{})
+}
+
+func (a *Alerts) sent() map[string]int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.o.Now().Unix()
+	list := map[string]int64{}
+	for id, m := range a.made {
+		if m.ends != 0 && m.ends <= now {
+			delete(a.made, id)
+		} else if m.sent && len(list) < maxSent {
+			list[id] = m.ends
+		}
+	}
+	return list
+}

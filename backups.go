@@ -19,6 +19,8 @@ const (
 	backupPrefix = "tokenhub-"
 	backupSuffix = ".db"
 	backupTime   = "20060102-150405"
+	// backupTorn begins the name of one that is not whole yet.
+	backupTorn = ".tokenhub-backup-"
 )
 
 // backupLook is how often it is looked whether a backup is due.
@@ -57,11 +59,14 @@ func scheduledBackup(ctx context.Context, cfg config.Backup, store backupSource,
 	if err != nil {
 		return "", err
 	}
-	if len(made) > 0 {
+	for _, b := range made {
 		// One from the future, made under a wrong clock, is no reason to wait.
-		if last := made[len(made)-1].made; !last.After(now) && now.Sub(last) < cfg.Every {
+		if !b.made.After(now) && now.Sub(b.made) < cfg.Every {
 			return "", nil
 		}
+	}
+	if err := removeTorn(cfg.Dir, now); err != nil {
+		return "", err
 	}
 	file = filepath.Join(cfg.Dir, backupPrefix+now.UTC().Format(backupTime)+backupSuffix)
 	if err := writeBackup(ctx, store, file); err != nil {
@@ -83,6 +88,27 @@ func scheduledBackup(ctx context.Context, cfg config.Backup, store backupSource,
 	return file, nil
 }
 
+// removeTorn removes what a backup left behind that was killed on its way, or
+// each crash would cost the disk a copy. Nothing writes for an hour to a file
+// that it has not touched.
+func removeTorn(dir string, now time.Time) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), backupTorn) {
+			continue
+		}
+		if info, err := e.Info(); err == nil && now.Sub(info.ModTime()) > time.Hour {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // backupSource is what a backup is made of.
 type backupSource interface {
 	Backup(ctx context.Context, w io.Writer) error
@@ -90,7 +116,7 @@ type backupSource interface {
 
 // writeBackup writes a backup to a new file, which is there as a whole or not at all.
 func writeBackup(ctx context.Context, store backupSource, file string) (err error) {
-	tmp, err := os.CreateTemp(filepath.Dir(file), ".tokenhub-backup-*") // 0600
+	tmp, err := os.CreateTemp(filepath.Dir(file), backupTorn+"*") // 0600
 	if err != nil {
 		return err
 	}

@@ -76,6 +76,34 @@ func TestScheduledBackups(t *testing.T) {
 	if !slices.Contains(names(t, dir), "tokenhub-20260201-060506.db") {
 		t.Errorf("%q", names(t, dir))
 	}
+	// The ones from the future do not make it due again at once, which would
+	// drive out all the others.
+	make("")
+	now = now.Add(25 * time.Hour)
+	make("tokenhub-20260202-070506.db")
 	cfg.Every = 0
 	make("")
+}
+
+// A backup that was killed leaves a part of one behind; it goes when the next one
+// is made, unless somebody may still be writing it.
+func TestTornBackupsAreRemoved(t *testing.T) {
+	dir, now := t.TempDir(), time.Now()
+	for name, age := range map[string]time.Duration{backupTorn + "old": 2 * time.Hour, backupTorn + "new": time.Minute, ".mine": 2 * time.Hour} {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(file, now.Add(-age), now.Add(-age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file, err := scheduledBackup(t.Context(), config.Backup{Every: time.Hour, Keep: 1, Dir: dir}, copies{}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{".mine", backupTorn + "new", filepath.Base(file)}
+	if got := names(t, dir); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
 }

@@ -209,10 +209,13 @@ func (f *flight) giveUp(ctx context.Context, refusal error) (*http.Response, err
 	last := f.failed[len(f.failed)-1]
 	f.failed = f.failed[:len(f.failed)-1]
 	_ = f.noteFailed(nil)
+	rec := f.failedRecord(last)
 	if last.connected.Load() {
-		f.settle(last, f.failedRecord(last))
+		f.settle(last, rec)
+	} else {
+		f.g.observe(rec)
 	}
-	f.log(last, f.failedRecord(last))
+	f.log(last, rec)
 	if causeOf(ctx) != nil {
 		return nil, context.Cause(ctx)
 	}

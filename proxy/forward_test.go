@@ -27,9 +27,10 @@ func impatient(cfg *config.Config) {
 // passed on: where it is, or what it does.
 func faults(t *testing.T) map[string]string {
 	does := func(serve http.HandlerFunc) string { return newFake(t, serve).URL + "/v1" }
-	tls := httptest.NewTLSServer(http.HandlerFunc(good)) // by an authority that nobody trusts
-	t.Cleanup(tls.Close)
+	tls := httptest.NewUnstartedServer(http.HandlerFunc(good)) // by an authority that nobody trusts
 	tls.Config.ErrorLog = log.New(io.Discard, "", 0)
+	tls.StartTLS()
+	t.Cleanup(tls.Close)
 	plain := newFake(t, good)
 	return map[string]string{
 		"dead port":                       deadPort(t),

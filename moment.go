@@ -23,6 +23,8 @@ func (s *server) moment() []metrics.Gauge {
 		{Name: "tokenhub_journal_lag_seconds", Value: store.Lag.Seconds()},
 		{Name: "tokenhub_journal_unwritten_records", Value: float64(store.Unwritten)},
 		{Name: "tokenhub_journal_lost_records_total", Value: float64(store.Lost), Counter: true},
+		{Name: "tokenhub_journal_bytes", Value: float64(store.JournalBytes)},
+		{Name: "tokenhub_database_bytes", Value: float64(store.DatabaseBytes)},
 		{Name: "tokenhub_argon2_lanes", Value: float64(proofs.Lanes)},
 		{Name: "tokenhub_argon2_running", Value: float64(proofs.Running)},
 		{Name: "tokenhub_argon2_waiting", Value: float64(proofs.Waiting)},

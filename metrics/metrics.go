@@ -184,13 +184,13 @@ func (m *Metrics) use(rec *db.Record) *use {
 	if u != nil && known {
 		return u
 	}
+	// The name may be a view on a whole request body: keep nothing but it.
+	l.model = strings.Clone(l.model)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
 	case known:
 	case answered && len(m.known) < maxSets:
-		// The name may be a view on a whole request body: keep nothing but it.
-		l.model = strings.Clone(l.model)
 		m.known[l.model] = true
 	default:
 		l.model = db.OtherModel

@@ -1,6 +1,10 @@
 package bolt
 
-import "time"
+import (
+	"os"
+	"path/filepath"
+	"time"
+)
 
 // Stats are the engine's numbers of one moment, for metrics.
 type Stats struct {
@@ -14,11 +18,18 @@ type Stats struct {
 	// again, Lost those that could neither be written nor kept.
 	Unwritten int
 	Lost      int64
+	// DatabaseBytes and JournalBytes are the sizes of the files.
+	DatabaseBytes, JournalBytes int64
 }
 
 // Stats returns the numbers of this moment.
 func (d *DB) Stats() Stats {
 	var s Stats
+	s.DatabaseBytes = size(filepath.Join(d.dir, DatabaseName))
+	files, _ := journalNames(d.dir) // a folder that can't be read is said elsewhere
+	for _, f := range files {
+		s.JournalBytes += size(filepath.Join(d.dir, f.name))
+	}
 	for _, e := range d.keys.all() {
 		e.account.mu.Lock()
 		s.Holds += len(e.account.holds)
@@ -33,4 +44,13 @@ func (d *DB) Stats() Stats {
 		s.Lag = max(0, d.now().Sub(first.Start.Add(first.Latency)))
 	}
 	return s
+}
+
+// size is that of a file; 0 when it is gone.
+func size(path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
 }

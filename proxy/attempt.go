@@ -39,6 +39,9 @@ type attempt struct {
 	strip  bool  // usage was asked for on the caller's behalf
 }
 
+// errNoStatus is an answer with a status that HTTP does not have.
+var errNoStatus = errors.New("the provider answered with a status below 100")
+
 const prefixSize = 4 << 10
 
 var prefixes = sync.Pool{New: func() any { return new([prefixSize]byte) }}
@@ -78,6 +81,11 @@ func (f *flight) try(ctx context.Context, t target, headers http.Header, probe b
 	if resp.StatusCode == http.StatusSwitchingProtocols && !f.call.Upgrade {
 		_ = resp.Body.Close()
 		a.fail(errUnasked)
+		return a
+	}
+	if resp.StatusCode < 100 {
+		_ = resp.Body.Close()
+		a.fail(errNoStatus)
 		return a
 	}
 	a.resp, a.body = resp, resp.Body

@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -32,8 +34,11 @@ const (
 	catalogEvery = 5 * time.Minute
 	catalogWait  = 15 * time.Second
 	catalogSoon  = 10 * time.Second
-	catalogBytes = 8 << 20
 	catalogPages = 100
+	// catalogBytes bounds all pages of a list together, catalogModels what is
+	// kept of them.
+	catalogBytes  = 8 << 20
+	catalogModels = 20_000
 )
 
 // anthropicVersion is the version of Anthropic's API that TokenHub speaks where
@@ -122,19 +127,20 @@ func (g *Gateway) refreshCatalogs(ctx context.Context) error {
 // earlier list stays.
 func (p *provider) refresh(ctx context.Context) (*catalog, error) {
 	c := &catalog{byID: map[string]bool{}}
-	after := ""
+	after, left := "", int64(catalogBytes)
 	for range catalogPages {
-		page, err := p.listPage(ctx, after)
+		page, n, err := p.listPage(ctx, after, left)
 		if err != nil {
 			return nil, err
 		}
+		left -= n
 		for _, m := range page.Data {
-			if m.ID != "" && !c.byID[m.ID] {
+			if m.ID != "" && !c.byID[m.ID] && len(c.list) < catalogModels {
 				c.byID[m.ID] = true
 				c.list = append(c.list, m.listed())
 			}
 		}
-		if !page.HasMore || page.LastID == "" || page.LastID == after {
+		if !page.HasMore || page.LastID == "" || page.LastID == after || len(c.list) == catalogModels {
 			break
 		}
 		after = page.LastID
@@ -147,9 +153,33 @@ func (p *provider) refresh(ctx context.Context) (*catalog, error) {
 // modelPage is one page of a list of models: OpenAI's form, with Anthropic's
 // pages and the fields in which others tell the context window.
 type modelPage struct {
-	Data    []modelEntry `json:"data"`
+	Data    modelEntries `json:"data"`
 	HasMore bool         `json:"has_more"`
 	LastID  string       `json:"last_id"`
+}
+
+// modelEntries are the first [catalogModels] of a list: very many small ones
+// take many times their length in memory.
+type modelEntries []modelEntry
+
+func (e *modelEntries) UnmarshalJSON(text []byte) error {
+	in := json.NewDecoder(bytes.NewReader(text))
+	switch first, err := in.Token(); {
+	case err != nil:
+		return err
+	case first == nil: // null
+		return nil
+	case first != json.Delim('['):
+		return errors.New("the models are no list")
+	}
+	for in.More() && len(*e) < catalogModels {
+		var m modelEntry
+		if err := in.Decode(&m); err != nil {
+			return err
+		}
+		*e = append(*e, m)
+	}
+	return nil
 }
 
 type modelEntry struct {
@@ -173,7 +203,9 @@ func (m modelEntry) listed() listed {
 	return out
 }
 
-func (p *provider) listPage(ctx context.Context, after string) (*modelPage, error) {
+// listPage reads the page behind after, of at most so many bytes, and tells how
+// many it were.
+func (p *provider) listPage(ctx context.Context, after string, most int64) (page *modelPage, n int64, err error) {
 	call := &Call{Method: "GET", Path: "/v1/models"}
 	headers := http.Header{"Accept": {"application/json"}, "User-Agent": {"TokenHub"}}
 	if p.Auth == "x-api-key" {
@@ -185,22 +217,22 @@ func (p *provider) listPage(ctx context.Context, after string) (*modelPage, erro
 	}
 	resp, err := p.upstream.RoundTrip(p.request(ctx, call, headers, &payload{none: true}, nil))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, catalogBytes))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, most))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return nil, &listError{p.BaseURL + "/models", resp.StatusCode}
+		return nil, 0, &listError{p.BaseURL + "/models", resp.StatusCode}
 	}
-	page := &modelPage{}
+	page = &modelPage{}
 	if err := json.Unmarshal(body, page); err != nil {
 		// Some list a bare array.
 		if json.Unmarshal(body, &page.Data) != nil {
-			return nil, fmt.Errorf("GET %s/models did not answer with a list of models: %w", p.BaseURL, err)
+			return nil, 0, fmt.Errorf("GET %s/models did not answer with a list of models: %w", p.BaseURL, err)
 		}
 	}
-	return page, nil
+	return page, int64(len(body)), nil
 }

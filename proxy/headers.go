@@ -18,8 +18,10 @@ var callerOnly = []string{"Authorization", "X-Api-Key", "Api-Key", "Cookie", "Fo
 	"Host", "Content-Length", "Expect", "Http2-Settings"}
 
 // providerOnly are the headers of an answer that would act on TokenHub's own
-// origin in a browser.
-var providerOnly = []string{"Set-Cookie", "Set-Cookie2", "Alt-Svc", "Strict-Transport-Security", "Clear-Site-Data"}
+// origin in a browser, or give orders to a proxy in front of TokenHub: nginx and
+// others send the file that one of the latter names.
+var providerOnly = []string{"Set-Cookie", "Set-Cookie2", "Alt-Svc", "Strict-Transport-Security", "Clear-Site-Data",
+	"X-Accel-Redirect", "X-Sendfile", "X-Lighttpd-Send-File", "X-Reproxy-Url"}
 
 // forwardHeaders returns what goes to the provider of the caller's headers. The
 // values are shared with h. Programs that show their key in several ways at once
@@ -73,7 +75,7 @@ func answerHeaders(h http.Header) {
 		delete(h, name)
 	}
 	for name := range h {
-		if strings.HasPrefix(name, "Access-Control-") || isOurs(name) {
+		if strings.HasPrefix(name, "Access-Control-") || isOurs(name) || !httpguts.ValidHeaderFieldName(name) {
 			delete(h, name)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 // functions are what templates write values with.
 func (a *Admin) functions() template.FuncMap {
 	return template.FuncMap{
-		"num": number, "count": func(n int) string { return number(int64(n)) }, "short": short, "usd": usd, "ms": milliseconds, "percent": percent, "of": share,
+		"num": whole, "short": short, "usd": usd, "ms": milliseconds, "percent": percent, "of": share,
 		"when": when, "list": func(v ...any) []any { return v },
 		"asset":  func(name string) string { return strings.TrimPrefix(a.assets[name].path, "/") },
 		"status": statusWord, "plural": plural, "args": args, "current": current,
@@ -42,6 +42,17 @@ func number(n int64) string {
 		text = text[:i] + "," + text[i:]
 	}
 	return sign + text
+}
+
+// whole writes a number of either kind: templates don't convert.
+func whole(n any) string {
+	switch n := n.(type) {
+	case int:
+		return number(int64(n))
+	case int64:
+		return number(n)
+	}
+	return fmt.Sprint(n)
 }
 
 // short writes a number in few characters: 1.2M.

@@ -78,14 +78,20 @@ func (w *world) serve(trust Trust) string {
 	app.Get("/healthz", w.admin.Healthz)
 	app.Get("/readyz", w.admin.Readyz)
 	app.Get("/metrics", w.admin.Metrics(trust))
+	return listenOn(w.t, app)
+}
+
+// listenOn serves an app until the test ends, and returns its URL.
+func listenOn(t *testing.T, app *fiber.App) string {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
 	go app.Listener(ln)
-	w.t.Cleanup(func() {
+	t.Cleanup(func() {
 		if err := app.ShutdownWithTimeout(5 * time.Second); err != nil {
-			w.t.Errorf("shut down: %v", err)
+			t.Errorf("shut down: %v", err)
 		}
 	})
 	return "http://" + ln.Addr().String()

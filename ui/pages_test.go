@@ -1,0 +1,330 @@
+package ui
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"tokenhub/db"
+)
+
+const adminPassword = "correct horse battery"
+
+// visitor is a browser as far as pages can tell: it keeps cookies by hand, so
+// that their flags can be looked at, and follows nothing.
+type visitor struct {
+	t      *testing.T
+	w      *world
+	base   string
+	cookie *http.Cookie
+}
+
+// pages serves the pages of a world and returns somebody who visits them, and has
+// signed in.
+func (w *world) pages() *visitor {
+	w.t.Helper()
+	app := fiber.New(fiber.Config{CaseSensitive: true, StrictRouting: true, StreamRequestBody: true, DisableStartupMessage: true, ErrorHandler: ErrorHandler})
+	w.admin.API(Network)(app)
+	w.admin.Pages()(app)
+	app.Use(w.admin.MissingPage)
+	v := &visitor{t: w.t, w: w, base: listenOn(w.t, app)}
+	link, err := w.admin.SetupLink(w.t.Context(), "http://127.0.0.1:1")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	token := link[strings.Index(link, "=")+1:]
+	if a := v.post("/setup", url.Values{"token": {token}, "password": {adminPassword}, "again": {adminPassword}}); a.status != 303 || v.cookie == nil {
+		w.t.Fatalf("the set-up link: %d %s", a.status, a.body)
+	}
+	return v
+}
+
+// do makes a request; header fields may follow as pairs.
+func (v *visitor) do(method, path string, form url.Values, header ...string) answer {
+	v.t.Helper()
+	var body io.Reader
+	if form != nil {
+		body = strings.NewReader(form.Encode())
+	}
+	req, err := http.NewRequestWithContext(v.t.Context(), method, v.base+path, body)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	req.Header.Set("Accept", "text/html")
+	if form != nil {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		req.Header.Set("Sec-Fetch-Site", "same-origin")
+	}
+	if v.cookie != nil {
+		req.AddCookie(&http.Cookie{Name: v.cookie.Name, Value: v.cookie.Value})
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Del(header[i])
+		if header[i+1] != "" {
+			req.Header.Set(header[i], header[i+1])
+		}
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		v.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		v.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	for _, c := range resp.Cookies() {
+		v.cookie = c
+	}
+	return answer{resp.StatusCode, resp.Header, text}
+}
+
+func (v *visitor) get(path string) answer { v.t.Helper(); return v.do("GET", path, nil) }
+
+func (v *visitor) post(path string, form url.Values, header ...string) answer {
+	v.t.Helper()
+	return v.do("POST", path, form, header...)
+}
+
+var everyPage = []string{"/", "/keys", "/keys?sort=spend", "/keys?sort=name&page=2", "/keys?search=k1&status=active", "/keys/new", "/usage", "/usage?by=key&range=7",
+	"/usage?by=tag", "/requests", "/requests?status=4xx", "/providers", "/connect", "/audit", "/settings"}
+
+// TestPagesShowMuch looks at each page with more keys than one page lists.
+func TestPagesShowMuch(t *testing.T) {
+	w := newWorld(t)
+	v := w.pages()
+	for i := range 120 {
+		k := &db.Key{ID: fmt.Sprintf("Many%06d", i), Name: fmt.Sprintf("k%d <script>", i), Endpoints: db.Inference, CreatedAt: start,
+			Tags: []string{"a", "b"}, Limits: db.Limits{DailyTokens: 1000}}
+		if _, err := w.store.PutKey(t.Context(), k, db.Audit{Time: start, Actor: "test", Action: "key.create", Target: k.ID}); err != nil {
+			t.Fatal(err)
+		}
+		res, err := w.store.Reserve(t.Context(), db.Claim{KeyID: k.ID, Time: start, Provider: "openai"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec := &db.Record{ID: fmt.Sprintf("req_%d", i), KeyID: k.ID, Start: start, Model: "gpt-4o", Served: "gpt-4o", Provider: "openai", Status: 200 + 229*(i%2), Usage: db.Usage{Input: 400, Output: 500}, Source: db.FromProvider}
+		if err := w.store.Settle(t.Context(), res, rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, path := range append(everyPage, "/keys/Many000007", "/keys/Many000007/rotate", "/keys/Many000007/revoke", "/keys/Many000007/secret", "/requests/req_7") {
+		a := v.get(path)
+		if a.status != 200 {
+			t.Errorf("%s: %d %s", path, a.status, w.log)
+		}
+		if strings.Contains(string(a.body), "<script>") {
+			t.Errorf("%s shows a name unescaped", path)
+		}
+		if policy := a.header.Get("Content-Security-Policy"); strings.Contains(policy, "unsafe") || !strings.Contains(policy, "default-src 'none'") {
+			t.Errorf("%s: the policy is %q", path, policy)
+		}
+		if m := regexp.MustCompile(`(?i)<style|<script[^>]*>[^<]|\sstyle=|\son[a-z]+=|javascript:`).Find(a.body); m != nil {
+			t.Errorf("%s has what the policy forbids: %s", path, m)
+		}
+	}
+	if a := v.get("/keys"); !strings.Contains(string(a.body), "1–50 of 120") {
+		t.Errorf("the list does not say what it shows of how much: %s", a.body)
+	}
+}
+
+// TestPagesAskWhoIsThere: without a session each page leads to the sign-in, and
+// each change is refused.
+func TestPagesAskWhoIsThere(t *testing.T) {
+	w := newWorld(t)
+	v := w.pages()
+	signedIn := v.cookie
+	for _, cookie := range []*http.Cookie{nil, {Name: signedIn.Name, Value: strings.Repeat("0", len(signedIn.Value))}} {
+		v.cookie = cookie
+		for _, path := range everyPage {
+			if a := v.get(path); a.status != 303 || !strings.HasPrefix(a.header.Get("Location"), "/sign-in") {
+				t.Errorf("%s: %d to %s", path, a.status, a.header.Get("Location"))
+			}
+		}
+		for _, s := range sights() {
+			if s.method != "POST" || s.open {
+				continue
+			}
+			if a := v.post(strings.ReplaceAll(s.path, ":", ""), url.Values{}); a.status != 303 || !strings.HasPrefix(a.header.Get("Location"), "/sign-in") {
+				t.Errorf("POST %s: %d to %s", s.path, a.status, a.header.Get("Location"))
+			}
+		}
+		if a := v.do("GET", "/api/keys", nil); a.status != 401 {
+			t.Errorf("the API: %d", a.status)
+		}
+	}
+	v.cookie = signedIn
+	if a := v.get("/nothing-here"); a.status != 404 || !strings.Contains(string(a.body), "Not found") {
+		t.Errorf("a page that is not there: %d %s", a.status, a.body)
+	}
+	if a := v.do("GET", "/nothing-here", nil, "Accept", "*/*"); !strings.HasPrefix(string(a.body), "{") {
+		t.Errorf("a program got a page: %s", a.body)
+	}
+	v.post("/sign-out", url.Values{})
+	v.cookie = signedIn
+	if a := v.get("/keys"); a.status != 303 {
+		t.Errorf("the session lives after its end: %d", a.status)
+	}
+}
+
+// TestPagesBelieveTheirOwn: a change has to come from a page of this site, on the
+// pages and, with the cookie, at the API.
+func TestPagesBelieveTheirOwn(t *testing.T) {
+	w := newWorld(t)
+	v := w.pages()
+	host := strings.TrimPrefix(v.base, "http://")
+	tests := []struct {
+		site, origin string
+		yes          bool
+	}{
+		{"same-origin", "", true}, {"none", "", true}, {"same-site", "", false}, {"cross-site", "", false},
+		{"cross-site", "http://" + host, false}, {"", "http://" + host, true}, {"", "http://evil.example", false}, {"", "null", false}, {"", "", false},
+		{"", "http://" + host + ".evil.example", false},
+	}
+	for i, tt := range tests {
+		name := fmt.Sprintf("key %d", i)
+		a := v.post("/keys/new", url.Values{"name": {name}, "expires": {"never"}}, "Sec-Fetch-Site", tt.site, "Origin", tt.origin)
+		if want := map[bool]int{true: 303, false: 403}[tt.yes]; a.status != want {
+			t.Errorf("page: Sec-Fetch-Site %q, Origin %q: got %d, want %d", tt.site, tt.origin, a.status, want)
+		}
+		a = v.do("DELETE", "/api/keys/nobody", nil, "Sec-Fetch-Site", tt.site, "Origin", tt.origin)
+		if want := map[bool]int{true: 404, false: 403}[tt.yes]; a.status != want {
+			t.Errorf("API: Sec-Fetch-Site %q, Origin %q: got %d, want %d", tt.site, tt.origin, a.status, want)
+		}
+	}
+}
+
+// TestSessionCookie looks at the cookie, plain, with https, and below a path.
+func TestSessionCookie(t *testing.T) {
+	tests := []struct {
+		base, name, path string
+		secure           bool
+	}{
+		{"", "tokenhub_session", "/", false},
+		{"http://hub.lan", "tokenhub_session", "/", false},
+		{"http://hub.lan/ai", "tokenhub_session", "/ai/", false},
+		{"https://hub.example", "__Host-tokenhub_session", "/", true},
+		{"https://hub.example/ai", "__Secure-tokenhub_session", "/ai/", true},
+	}
+	for _, tt := range tests {
+		w := newWorld(t)
+		w.config.BaseURL = tt.base
+		c := w.pages().cookie
+		if c.Name != tt.name || c.Path != tt.path || c.Secure != tt.secure || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Domain != "" {
+			t.Errorf("base_url %q: %+v", tt.base, c)
+		}
+	}
+}
+
+// TestPagesBelowAPath: all links of all pages lead below the path of base_url.
+func TestPagesBelowAPath(t *testing.T) {
+	w := newWorld(t)
+	w.config.BaseURL = "https://hub.example/ai"
+	v := w.pages()
+	id, _ := w.key(`{"name":"k"}`)
+	links := regexp.MustCompile(`(?:href|src|action|hx-get|hx-post)="([^"]*)"`)
+	for _, path := range append(everyPage, "/keys/"+id, "/keys/"+id+"/rotate", "/keys/"+id+"/revoke") {
+		for _, m := range links.FindAllStringSubmatch(string(v.get(path).body), -1) {
+			to := m[1]
+			if strings.HasPrefix(to, "/ai/") || strings.HasPrefix(to, "?") || strings.HasPrefix(to, "#") || strings.HasPrefix(to, "https://") {
+				continue
+			}
+			t.Errorf("%s leads to %s", path, to)
+		}
+	}
+}
+
+// TestSignInLeadsToPagesOfThisSite tries what a link in a mail might say.
+func TestSignInLeadsToPagesOfThisSite(t *testing.T) {
+	for next, want := range map[string]string{
+		"keys": "keys", "usage?by=key&range=7": "usage?by=key&range=7", "keys/abc": "keys/abc",
+		"//evil.example": "", "https://evil.example": "", "/\\evil.example": "", "keys\\..": "", "javascript:alert(1)": "", "keys\r\nX: y": "", "sign-in": "", "": "",
+	} {
+		if got := safeNext(next); got != want {
+			t.Errorf("%q leads to %q, want %q", next, got, want)
+		}
+	}
+}
+
+// TestSetupLinkWorksOnce: not twice, not with another token, not after an hour.
+func TestSetupLinkWorksOnce(t *testing.T) {
+	w := newWorld(t)
+	v := w.pages()
+	if link, err := w.admin.SetupLink(t.Context(), "http://127.0.0.1:1"); err != nil || link != "" {
+		t.Errorf("a link although there is a password: %q %v", link, err)
+	}
+	v.cookie = nil
+	form := url.Values{"token": {"x"}, "password": {"another password"}, "again": {"another password"}}
+	if a := v.post("/setup", form); a.status != 404 || v.cookie != nil {
+		t.Errorf("a link that was used: %d", a.status)
+	}
+
+	w = newWorld(t)
+	w.pages() // mounts them
+	fresh := newWorld(t)
+	link, err := fresh.admin.SetupLink(t.Context(), "http://127.0.0.1:1")
+	if err != nil || !strings.HasPrefix(link, "http://127.0.0.1:1/setup?token=") {
+		t.Fatalf("%q %v", link, err)
+	}
+	token := link[strings.Index(link, "=")+1:]
+	if !fresh.admin.setup.Load().Valid(token) {
+		t.Error("the link is not valid")
+	}
+	fresh.pass(time.Hour)
+	if fresh.admin.setup.Load().Valid(token) {
+		t.Error("the link is valid after an hour")
+	}
+}
+
+// TestPagesShowASecretOnce: to whoever made it, and not again.
+func TestPagesShowASecretOnce(t *testing.T) {
+	w := newWorld(t)
+	v := w.pages()
+	a := v.post("/keys/new", url.Values{"name": {"mine"}, "expires": {"7d"}, "monthly_usd": {"2.50"}, "models": {"gpt-*\nclaude-*"}})
+	if a.status != 303 {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	secret := regexp.MustCompile(`th-[0-9A-Za-z]{59}`)
+	to := a.header.Get("Location")
+	if first := v.get(to); !secret.Match(first.body) || first.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("%s shows no secret: %s", to, first.body)
+	}
+	if again := v.get(to); secret.Match(again.body) {
+		t.Errorf("%s shows the secret again", to)
+	}
+	keys, err := w.store.AllKeys(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := keys[0]
+	if k.Name != "mine" || k.Limits != (db.Limits{MonthlyUSD: 2_500_000}) || len(k.Models) != 2 || !k.ExpiresAt.Equal(stamp(start).Add(7*24*time.Hour)) {
+		t.Errorf("the key is %+v", k)
+	}
+}
+
+// TestHtmxIsTheOneThatIsNamed holds the script against the hash in NOTICE.
+func TestHtmxIsTheOneThatIsNamed(t *testing.T) {
+	script, err := os.ReadFile("static/htmx.min.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	notice, err := os.ReadFile("static/NOTICE")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "d6fdc75f204e6bdefa99b69bf1e6d4ac69b8a364f77929f45c13476b4000f717"
+	sum := sha256.Sum256(script)
+	if got := hex.EncodeToString(sum[:]); got != want || !strings.Contains(string(notice), want) {
+		t.Errorf("htmx.min.js has the hash %s, want %s, which NOTICE names", got, want)
+	}
+}

@@ -173,7 +173,7 @@ func roundUp(n int64) int64 {
 		return max(n, 0) + n%2
 	}
 	unit := int64(math.Pow(10, math.Floor(math.Log10(float64(n)))))
-	for _, f := range []float64{1, 2, 4, 5, 6, 8, 10} {
+	for _, f := range []float64{1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8, 10} {
 		if v := int64(f * float64(unit)); v >= n {
 			return v
 		}

@@ -114,14 +114,14 @@ func (a *Admin) show(s sight) fiber.Handler {
 				err = a.failPage(r, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
 			}
 		}()
-		if r.session = a.signedIn(c); r.session != "" || s.open {
-			r.caller = a.admin(c)
-		} else {
-			return a.askToSignIn(r)
-		}
 		if s.method == "POST" && !a.ownPage(c) {
 			return a.failPage(r, errForeign)
 		}
+		r.session = a.signedIn(c)
+		if r.session == "" && !s.open {
+			return a.askToSignIn(r)
+		}
+		r.caller = a.admin(c)
 		if err := s.handle(a, r); err != nil {
 			return a.failPage(r, err)
 		}

@@ -92,6 +92,8 @@ type Admin struct {
 	version string
 	now     func() time.Time
 	log     zerolog.Logger
+	// warnings bounds what is logged of those that anybody can cause.
+	warnings warnings
 
 	password *auth.Password
 	sessions *auth.Sessions

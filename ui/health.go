@@ -17,7 +17,7 @@ func (a *Admin) Readyz(c *fiber.Ctx) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if err := a.ready(ctx); err != nil {
-		a.log.Warn().Err(err).Msg("not ready")
+		a.warn().Err(err).Msg("not ready")
 		return state(c, 503, "unavailable")
 	}
 	return state(c, 200, "ready")

@@ -40,7 +40,7 @@ func (a *Admin) identify(ctx context.Context, c *fiber.Ctx, trust Trust) (caller
 	if err != nil {
 		var refused *auth.Refused
 		if errors.As(err, &refused) { // the caller is not told why, the log is
-			a.log.Warn().Str("token", auth.Prefix(text)).Str("reason", string(refused.Reason)).Stringer("from", from).Msg("admin token refused")
+			a.warn().Str("token", auth.Prefix(text)).Str("reason", string(refused.Reason)).Stringer("from", from).Msg("admin token refused")
 		}
 		return caller{}, err
 	}

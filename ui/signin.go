@@ -138,11 +138,11 @@ func (a *Admin) signInForm(r *request) error {
 	switch {
 	case err == nil:
 	case errors.Is(err, auth.ErrWrongPassword):
-		a.log.Warn().Stringer("from", from).Msg("wrong admin password")
+		a.warn().Stringer("from", from).Msg("wrong admin password")
 		body.Error = "This is not the password."
 		return a.showSignIn(r, 401, body)
 	case errors.As(err, &tooMany):
-		a.log.Warn().Stringer("from", from).Msg("too many wrong admin passwords")
+		a.warn().Stringer("from", from).Msg("too many wrong admin passwords")
 		body.Wait = int(math.Ceil(tooMany.RetryAfter.Seconds()))
 		body.Error = fmt.Sprintf("Too many wrong passwords from your address: nothing is looked at for %s. Then try again.", seconds(body.Wait))
 		r.c.Set("Retry-After", fmt.Sprint(body.Wait))

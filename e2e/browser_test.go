@@ -39,27 +39,55 @@ func chromium() string {
 	return ""
 }
 
-// openBrowser starts a browser that ends with the test. Tests that need one are
-// skipped on machines without.
+// started is the browser that all tests share; each has tabs and cookies of its
+// own in it.
+var started struct {
+	once sync.Once
+	ctx  context.Context
+	err  error
+	stop func()
+}
+
+// startBrowser starts the browser. TestMain ends it.
+func startBrowser(path string) {
+	dir, err := os.MkdirTemp("", "tokenhub-browser-")
+	if err != nil {
+		started.err = err
+		return
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(dir),
+		chromedp.Flag("disable-quic", true), chromedp.Flag("no-first-run", true), chromedp.Flag("disable-background-networking", true),
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.Flag("force-color-profile", "srgb"),
+		chromedp.Flag("hide-scrollbars", true), chromedp.Flag("lang", "en-US"))
+	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
+	ctx, cancel := chromedp.NewContext(allocator)
+	started.ctx, started.err = ctx, chromedp.Do(ctx) // which starts it
+	started.stop = func() {
+		cancel()
+		stop()
+		os.RemoveAll(dir)
+	}
+}
+
+// openBrowser opens a tab that is closed when the test ends. Tests that need one
+// are skipped on machines without a browser.
 func openBrowser(t *testing.T, base string) *browser {
 	t.Helper()
 	path := chromium()
 	if path == "" {
 		t.Skip("there is no Chromium on this machine: install one, or set CHROMIUM to its path")
 	}
-	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
-		chromedp.Flag("disable-quic", true), chromedp.Flag("no-first-run", true), chromedp.Flag("disable-background-networking", true),
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.Flag("force-color-profile", "srgb"),
-		chromedp.Flag("hide-scrollbars", true), chromedp.Flag("lang", "en-US"))
-	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
-	t.Cleanup(stop)
+	started.once.Do(func() { startBrowser(path) })
+	if started.err != nil {
+		t.Fatalf("start %s: %v", path, started.err)
+	}
 	b := &browser{t: t, base: base}
-	ctx, cancel := chromedp.NewContext(allocator)
+	ctx, cancel := chromedp.NewContext(started.ctx, chromedp.WithNewBrowserContext())
 	t.Cleanup(cancel)
 	b.ctx = ctx
-	if err := chromedp.Do(ctx); err != nil { // starts it
-		t.Fatalf("start %s: %v", path, err)
+	if err := chromedp.Do(ctx); err != nil { // opens it
+		t.Fatalf("open a tab: %v", err)
 	}
 	t.Cleanup(func() {
 		b.mu.Lock()
@@ -219,7 +247,7 @@ func (b *browser) theme(name string) {
 	b.t.Helper()
 	b.do(func(ctx context.Context, tab *chromedp.Target) (v chromedp.Void, err error) {
 		_, err = cdp.Call(ctx, tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}}})
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}, {Name: "prefers-reduced-motion", Value: "reduce"}}})
 		return v, err
 	})
 }

@@ -39,6 +39,11 @@ func buildAndRun(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
 		return 1
 	}
+	defer func() {
+		if started.stop != nil {
+			started.stop()
+		}
+	}()
 	return m.Run()
 }
 

@@ -124,6 +124,7 @@ func use(t *testing.T, store *bolt.DB, r *rand.Rand, k *db.Key, at time.Time) {
 	case 2:
 		rec.Error, rec.Broken, rec.Source = "canceled", true, db.Aborted
 	}
+	store.TouchKey(k.ID, at)
 	if err := store.Settle(t.Context(), res, rec); err != nil {
 		t.Fatal(err)
 	}

@@ -63,7 +63,7 @@ func (h *handler) fail(ctx *fasthttp.RequestCtx, call *Call, err error) {
 	if !errors.As(err, &e) {
 		e = &Error{Code: "internal_error", Message: "Something went wrong in the gateway. Its log says more under this request ID.", Err: err}
 	}
-	if ok, leftOut := h.refusals.log(time.Now()); ok || e.Status() >= 500 {
+	if ok, leftOut := h.refusals.log(time.Now()); ok || e.Status() >= 500 && e.Code != "server_busy" {
 		event := h.g.log.Info()
 		if e.Status() >= 500 {
 			event = h.g.log.Warn()

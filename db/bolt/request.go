@@ -66,6 +66,9 @@ func (d *DB) Requests(ctx context.Context, q db.RequestQuery) ([]db.Record, stri
 				}
 				recent = recent[1:]
 			}
+			if !p.mayMatch(sealed) {
+				return true, nil
+			}
 			value, err := unseal(bucketRequests, k[:], sealed)
 			if err != nil {
 				return false, err
@@ -97,6 +100,17 @@ type requestPage struct {
 	last   requestKey
 	recs   []db.Record
 	next   string
+}
+
+// mayMatch reports whether a record, as it comes from the file, can be one that
+// was asked for. Its texts stand in it as they are, and looking for one is quick.
+func (p *requestPage) mayMatch(sealed []byte) bool {
+	for _, text := range [...]string{p.q.Key, p.q.ID, p.q.Provider, p.q.Model} {
+		if text != "" && len(text) <= maxText && !bytes.Contains(sealed, []byte(text)) {
+			return false
+		}
+	}
+	return true
 }
 
 // full takes e if it was asked for, and reports whether the page was full

@@ -39,6 +39,8 @@ type chart struct {
 	// Series are the names, the largest first.
 	Series []series
 	Empty  bool
+	// ranked are the sums of all names, the largest first.
+	ranked []*namedSums
 }
 
 // series is one name in a chart; Color is the number of its colour.
@@ -64,26 +66,25 @@ type part struct {
 
 // newChart draws periods by a measure. label turns names into what people read.
 func newChart(list []period, m measure, hourly bool, zone *time.Location, label func(string) string) *chart {
-	totals := together(list)
-	slices.SortFunc(totals, func(a, b namedSums) int {
-		return cmp.Or(cmp.Compare(m.of(&b.Sums), m.of(&a.Sums)), strings.Compare(a.name, b.name))
-	})
-	totals = slices.DeleteFunc(totals, func(s namedSums) bool { return m.of(&s.Sums) == 0 })
-	c := &chart{Label: m.Label, Empty: len(totals) == 0}
-	colors := map[string]int{}
+	c := &chart{Label: m.Label, ranked: rank(list, m)}
+	drawn := c.ranked // those that are nothing come last
+	for len(drawn) > 0 && m.of(&drawn[len(drawn)-1].Sums) == 0 {
+		drawn = drawn[:len(drawn)-1]
+	}
+	c.Empty = len(drawn) == 0
+	colors := make(map[string]int, len(drawn))
 	var rest int64
-	for i := range totals {
-		v := m.of(&totals[i].Sums)
-		if i < mostSeries || len(totals) == mostSeries+1 {
-			colors[totals[i].name] = i
-			c.Series = append(c.Series, series{i, label(totals[i].name), m.write(v)})
+	for i, s := range drawn {
+		if i < mostSeries || len(drawn) == mostSeries+1 {
+			colors[s.name] = i
+			c.Series = append(c.Series, series{i, label(s.name), m.write(m.of(&s.Sums))})
 		} else {
-			colors[totals[i].name] = mostSeries
-			rest += v
+			colors[s.name] = mostSeries
+			rest += m.of(&s.Sums)
 		}
 	}
 	if rest > 0 {
-		c.Series = append(c.Series, series{mostSeries, fmt.Sprintf("%d others", len(totals)-mostSeries), m.write(rest)})
+		c.Series = append(c.Series, series{mostSeries, fmt.Sprintf("%s others", number(int64(len(drawn)-mostSeries))), m.write(rest)})
 	}
 	var most int64
 	sums := make([][mostSeries + 1]int64, len(list))
@@ -106,6 +107,27 @@ func newChart(list []period, m measure, hourly bool, zone *time.Location, label 
 	}
 	c.Ticks = ticks(list, hourly, zone)
 	return c
+}
+
+// rank returns the sums of all periods by name, the largest by a measure first.
+func rank(list []period, m measure) []*namedSums {
+	type ranked struct {
+		value int64
+		sums  *namedSums
+	}
+	all := together(list)
+	order := make([]ranked, len(all))
+	for i := range all {
+		order[i] = ranked{m.of(&all[i].Sums), &all[i]}
+	}
+	slices.SortFunc(order, func(a, b ranked) int {
+		return cmp.Or(cmp.Compare(b.value, a.value), cmp.Compare(b.sums.Requests, a.sums.Requests), strings.Compare(a.sums.name, b.sums.name))
+	})
+	out := make([]*namedSums, len(order))
+	for i := range order {
+		out[i] = order[i].sums
+	}
+	return out
 }
 
 func newBar(sums [mostSeries + 1]int64, top int64, x, step float64) bar {

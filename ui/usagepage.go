@@ -1,7 +1,6 @@
 package ui
 
 import (
-	"cmp"
 	"net/url"
 	"slices"
 	"strings"
@@ -140,9 +139,10 @@ func (a *Admin) fillUsage(r *request, body *usageBody, q question, list []period
 		return err
 	}
 	name := func(id string) string { return nameOf(q.by, id, keys) }
-	totals := together(list)
-	for i := range totals {
-		body.Total.Add(totals[i].Sums)
+	for i := range list {
+		for j := range list[i].sums {
+			body.Total.Add(list[i].sums[j].Sums)
+		}
 	}
 	if q.by == "tag" { // a key with two tags counts twice in the rows
 		plain := q
@@ -163,15 +163,13 @@ func (a *Admin) fillUsage(r *request, body *usageBody, q question, list []period
 		body.Chart.Series = nil
 		a.timeLines(body, q, list)
 	} else {
-		slices.SortFunc(totals, func(x, y namedSums) int {
-			return cmp.Or(cmp.Compare(m.of(&y.Sums), m.of(&x.Sums)), cmp.Compare(y.Requests, x.Requests), strings.Compare(x.name, y.name))
-		})
-		var part []namedSums
-		part, body.Pager = pageOf(totals, body.Query)
-		for i, s := range part {
-			line := usageLine{Name: name(s.name), Link: linkOf(q.by, s.name), Color: -1, Sums: s.Sums}
-			if at := i + body.Pager.From - 1; at < len(body.Chart.Series) && m.of(&s.Sums) > 0 && (at < mostSeries || len(body.Chart.Series) == at+1 && len(totals) == at+1) {
-				line.Color = at
+		var part []*namedSums
+		part, body.Pager = pageOf(body.Chart.ranked, body.Query)
+		for i, sums := range part {
+			line := usageLine{Name: name(sums.name), Link: linkOf(q.by, sums.name), Color: -1, Sums: sums.Sums}
+			at := i + body.Pager.From - 1
+			if series := body.Chart.Series; at < len(series) && series[at].Name == line.Name {
+				line.Color = series[at].Color
 			}
 			body.Rows = append(body.Rows, line)
 		}

@@ -20,10 +20,12 @@ var errReleased = errors.New("the request is over")
 type guard struct {
 	r    io.Reader
 	conn net.Conn
+	// length is what the request says of its body, -1 if it says nothing.
+	length int64
 
-	over atomic.Bool
-	mu   sync.Mutex // held by the read that is running
-	eof  bool
+	over, done atomic.Bool
+	mu         sync.Mutex // held by the read that is running; guards what follows
+	seen       int64
 }
 
 func (g *guard) Read(p []byte) (int, error) {
@@ -37,21 +39,27 @@ func (g *guard) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := g.r.Read(p)
-	if err == io.EOF {
-		g.eof = true
+	g.seen += int64(n)
+	if err == io.EOF && g.seen < g.length {
+		// The server takes the end of the connection for that of the body.
+		return n, io.ErrUnexpectedEOF
+	}
+	if err == io.EOF || g.seen == g.length {
+		g.done.Store(true)
 	}
 	return n, err
 }
 
-// release ends the reading, a read that is running included, and reports
-// whether the body was read to its end.
-func (g *guard) release() (whole bool) {
+// whole reports whether the body was read to its end.
+func (g *guard) whole() bool { return g.done.Load() }
+
+// release ends the reading, a read that is running included.
+func (g *guard) release() {
 	g.over.Store(true)
 	if !g.mu.TryLock() {
 		_ = g.conn.SetReadDeadline(time.Unix(1, 0))
 		g.mu.Lock()
 		_ = g.conn.SetReadDeadline(time.Time{})
 	}
-	defer g.mu.Unlock()
-	return g.eof
+	g.mu.Unlock()
 }

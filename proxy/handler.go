@@ -140,10 +140,11 @@ func (h *handler) serve(ctx *fasthttp.RequestCtx) {
 
 	var body *guard
 	if stream := ctx.RequestBodyStream(); stream != nil {
-		body = &guard{r: stream, conn: conn}
-		call.Body, call.Length = body, int64(ctx.Request.Header.ContentLength())
+		call.Length = int64(ctx.Request.Header.ContentLength())
+		body = &guard{r: stream, conn: conn, length: call.Length}
+		call.Body = body
 		// Who waits for the body need not wait any longer when the call ends.
-		context.AfterFunc(c, func() { body.release() })
+		context.AfterFunc(c, body.release)
 	}
 	resp, err := h.do(c, call)
 	if err != nil {
@@ -155,8 +156,10 @@ func (h *handler) serve(ctx *fasthttp.RequestCtx) {
 			return
 		}
 		h.fail(ctx, call, err)
-		if body != nil && !body.release() {
-			h.linger(ctx)
+		if body != nil {
+			if body.release(); !body.whole() {
+				h.linger(ctx)
+			}
 		}
 		return
 	}
@@ -166,11 +169,9 @@ func (h *handler) serve(ctx *fasthttp.RequestCtx) {
 		h.relay(ctx, resp, out)
 		return
 	}
-	if body != nil && resp.StatusCode < 400 {
+	if body != nil {
 		// The provider may go on reading while it answers.
-		out.upload = body
-	} else if body != nil {
-		out.unread = !body.release() && isLong(ctx)
+		out.upload, out.unread = body, !body.whole() && isLong(ctx)
 	}
 	h.reply(ctx, call, resp, out)
 }

@@ -35,6 +35,8 @@ type door struct {
 	clock func() time.Time
 	// verifier, if set, stands before the real one.
 	verifier func(Verifier) Verifier
+	// touched, if set, is called when a call has begun to run.
+	touched func()
 }
 
 // newDoor has one provider "p" with all models at the URL. At the end nothing
@@ -57,7 +59,7 @@ func newDoor(t *testing.T, provider string, edit func(*config.Config), more ...f
 		verifier = d.verifier(verifier)
 	}
 	var err error
-	watched := watchedStore{d.store, make(chan struct{})}
+	watched := watchedStore{d.store, make(chan struct{}), d.touched}
 	d.g, err = New(Options{Config: cfg, Verifier: verifier, Store: watched, Log: zerolog.New(d.log), Now: d.clock})
 	if err != nil {
 		t.Fatal(err)
@@ -94,6 +96,7 @@ func newDoor(t *testing.T, provider string, edit func(*config.Config), more ...f
 			t.Error("calls were still running when the test had ended")
 		}
 		_ = app.ShutdownWithTimeout(10 * time.Millisecond)
+		_ = ln.Close() // it may not be served yet
 		stop()
 		<-worked
 		<-ended
@@ -111,10 +114,19 @@ func newDoor(t *testing.T, provider string, edit func(*config.Config), more ...f
 	return d
 }
 
-// watchedStore tells when the gateway has begun to watch the keys.
+// watchedStore tells when the gateway has begun to watch the keys, and of each
+// call that has begun to run.
 type watchedStore struct {
 	*dbtest.Mem
 	watching chan struct{}
+	touched  func()
+}
+
+func (s watchedStore) TouchKey(id string, t time.Time) {
+	s.Mem.TouchKey(id, t)
+	if s.touched != nil {
+		s.touched()
+	}
 }
 
 func (s watchedStore) WatchKeys(fn func(*db.Key)) (stop func()) {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -55,10 +56,12 @@ func TestRefusalOfAnUploadIsReadable(t *testing.T) {
 	}
 }
 
-// A provider's refusal of an upload that it did not read is readable too, and
-// the connection is closed behind it: what is left of the body is no request.
+// A provider's refusal of an upload that it did not read is readable too, to its
+// last byte, and the connection is closed behind it: what is left of the body is
+// no request.
 func TestProviderRefusesAnUpload(t *testing.T) {
-	for name, length := range map[string]string{"with a length": "14", "in chunks": ""} {
+	answer := `{"error":"` + strings.Repeat("no", 50_000) + `"}`
+	for name, length := range map[string]string{"with a length": fmt.Sprint(len(answer)), "in chunks": ""} {
 		t.Run(name, func(t *testing.T) {
 			p := newFake(t, good)
 			p.Config.Handler = posted(func(w http.ResponseWriter, r *http.Request) {
@@ -68,8 +71,9 @@ func TestProviderRefusesAnUpload(t *testing.T) {
 					w.Header().Set("Content-Length", length)
 				}
 				w.WriteHeader(415)
-				_, _ = io.WriteString(w, `{"error":"no"}`)
+				_, _ = io.WriteString(w, answer)
 				_ = http.NewResponseController(w).Flush()
+				_, _ = io.Copy(io.Discard, r.Body) // so that its own end is no reset
 			})
 			d := newDoor(t, p.URL, nil)
 			w := d.dial()
@@ -79,8 +83,8 @@ func TestProviderRefusesAnUpload(t *testing.T) {
 				w.write("%s", piece) // fails on a reset
 			}
 			resp, body := w.answer("POST")
-			if resp.StatusCode != 415 || body != `{"error":"no"}` || !resp.Close || resp.Header.Get("X-Inferoute-Provider") != "p" {
-				t.Errorf("%d %s %v, closing: %v", resp.StatusCode, body, resp.Header, resp.Close)
+			if resp.StatusCode != 415 || body != answer || !resp.Close || resp.Header.Get("X-Inferoute-Provider") != "p" {
+				t.Errorf("%d, %d bytes %v, closing: %v", resp.StatusCode, len(body), resp.Header, resp.Close)
 			}
 			w.over()
 		})

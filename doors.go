@@ -128,11 +128,15 @@ func (d *doors) serve(group *errgroup.Group) {
 	}
 }
 
-// shutdown stops accepting and waits for what is running.
+// shutdown stops accepting and waits for what is running. A door that is not
+// served yet does not know of the shutdown, hence the close.
 func (d *doors) shutdown() {
 	var wait sync.WaitGroup
 	for _, door := range d.list {
-		wait.Go(func() { _ = door.app.ShutdownWithTimeout(time.Hour) })
+		wait.Go(func() {
+			_ = door.app.ShutdownWithTimeout(time.Hour)
+			_ = door.listener.Close()
+		})
 	}
 	wait.Wait()
 }

@@ -7,10 +7,12 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -151,6 +153,21 @@ input = 1.0
 		c.search(call.method+" "+call.path, text)
 		c.search("the headers of "+call.path, fmt.Append(nil, resp.Header))
 	}
+	// The admin in a browser; the session is a secret too.
+	in, _ := h.visit(t, "POST", "/sign-in", url.Values{"password": {c.secrets["the admin's password"]}}.Encode(),
+		"Content-Type", "application/x-www-form-urlencoded", "Origin", h.url, "Sec-Fetch-Site", "same-origin")
+	if len(in.Cookies()) != 1 {
+		t.Fatalf("signing in was answered %d with %v", in.StatusCode, in.Cookies())
+	}
+	session := in.Cookies()[0].Name + "=" + in.Cookies()[0].Value
+	c.secrets["the session"] = in.Cookies()[0].Value
+	for _, path := range []string{"/", "/keys", "/keys/canary", "/keys/new", "/usage", "/requests", "/providers", "/connect", "/audit", "/settings", "/api/keys", "/api/audit"} {
+		resp, text := h.visit(t, "GET", path, "", "Cookie", session)
+		c.search("the page "+path, []byte(text))
+		c.search("the headers of the page "+path, fmt.Append(nil, resp.Header))
+	}
+	h.visit(t, "POST", "/sign-in", url.Values{"password": {"wrong" + c.secrets["the admin's password"]}}.Encode(),
+		"Content-Type", "application/x-www-form-urlencoded", "Origin", h.url, "Sec-Fetch-Site", "same-origin")
 	for _, args := range [][]string{{"config", "show"}, {"config", "show", "--json"}, {"config", "check"}, {"keys", "list", "--json"}, {"keys", "show", "canary"},
 		{"usage", "--json"}, {"providers", "list", "--json"}, {"explain", "--key", "canary", "--model", "gpt-4o-mini"}, {"admin", "token", "list", "--json"}} {
 		c.search("tokenhub "+strings.Join(args, " "), []byte(h.run(t, args...)))
@@ -198,4 +215,40 @@ input = 1.0
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// What a crash prints names functions and addresses, and holds nothing of what
+// was in memory.
+func TestCrashShowsNoSecret(t *testing.T) {
+	v := newVictim(t)
+	file := filepath.Join(v.dir, "config.toml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &canaries{t: t, secrets: map[string]string{"the provider's credential": "sk-canary-crash-7736"}}
+	if err := os.WriteFile(file, append(text, "api_key = \"sk-canary-crash-7736\"\n"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	v.start(t)
+	var k apiKey
+	if err := v.api("POST", "/api/keys", map[string]any{"name": "k"}, &k); err != nil {
+		t.Fatal(err)
+	}
+	c.secrets["the secret of a key"] = k.Key[13:]
+	c.secrets["the text of a prompt"] = "canary prompt 7737"
+	body := strings.Replace(plainChat, "hi", "canary prompt 7737", 1)
+	if status, _, text := (&hub{url: "http://" + v.address}).chat(t, k.Key, body); status != 200 {
+		t.Fatalf("%d %s", status, text)
+	}
+	if err := v.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.cmd.Wait(); err == nil {
+		t.Error("it ended as if nothing had been")
+	}
+	if !strings.Contains(v.log.String(), "goroutine ") {
+		t.Errorf("it printed no goroutines: %.500s", v.log)
+	}
+	c.search("what the crash printed", []byte(v.log.String()))
 }

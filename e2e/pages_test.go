@@ -53,6 +53,7 @@ func TestPagesKeepUp(t *testing.T) {
 	b.do(chromedp.SendKeys("#search", "phon"))
 	b.until("document.querySelectorAll('#list tbody tr').length === 1 && document.activeElement.id === 'search'", "the search does not search")
 	b.until("document.querySelector('#said').textContent === '1 key found.'", "nobody is told what was found")
+	b.lacks("Laptop")
 }
 
 // On a narrow window the menu is behind a button, which a keyboard opens too, and
@@ -96,6 +97,12 @@ func TestPagesChangeSettings(t *testing.T) {
 	}
 	b.open("/settings")
 	b.lacks(token)
+	b.do(chromedp.Click(".sure summary"))
+	b.submit("For good")
+	b.shows("The admin token is revoked.")
+	if status, body := h.admin(t, "GET", "/api/keys", token); status != 401 {
+		t.Errorf("a revoked admin token: %d %s", status, body)
+	}
 	b.submit("Reload the configuration")
 	b.shows("It was read again.")
 

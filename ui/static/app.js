@@ -87,8 +87,9 @@ document.addEventListener("htmx:afterSwap", (e) => {
   if (e.detail.elt.dataset && e.detail.elt.dataset.said) say(e.detail.elt.dataset.said);
 });
 document.addEventListener("htmx:sendError", () => say("The server can't be reached. Trying again."));
-// A page that nobody looks at does not ask.
+// What refreshes itself waits while nobody looks, and while somebody goes through
+// it by keyboard, whose place would be lost.
 document.addEventListener("htmx:beforeRequest", (e) => {
-  const trigger = e.detail.requestConfig.triggeringEvent;
-  if (document.hidden && !trigger) e.preventDefault();
+  const asked = e.detail.requestConfig.triggeringEvent;
+  if (!asked && (document.hidden || e.detail.elt.querySelector(":focus-visible"))) e.preventDefault();
 });

@@ -38,7 +38,8 @@ const UnknownCost = int64(-1)
 type Record struct {
 	// ID is the request ID that the caller saw, "req_...".
 	ID string `json:"id"`
-	// Start is when the claim was made: the windows and the roll-up hour it counts in.
+	// Start is when the request came: the roll-up hour it counts in. Its windows
+	// are those of its claim.
 	Start time.Time `json:"start"`
 	// Latency and FirstByte are measured from Start; FirstByte is 0 without an answer.
 	Latency   time.Duration `json:"latency"`

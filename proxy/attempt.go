@@ -168,6 +168,14 @@ func (a *attempt) heard() {
 	}
 }
 
+// leave gives the place at the provider back.
+func (a *attempt) leave() {
+	if a.inside {
+		a.inside = false
+		a.target.provider.queue.leave()
+	}
+}
+
 // close ends the request to the provider and gives its place back.
 func (a *attempt) close() {
 	a.heard()
@@ -178,10 +186,7 @@ func (a *attempt) close() {
 	if a.body != nil {
 		_ = a.body.Close()
 	}
-	if a.inside {
-		a.inside = false
-		a.target.provider.queue.leave()
-	}
+	a.leave()
 	if a.buf != nil {
 		prefixes.Put(a.buf)
 		a.buf, a.prefix = nil, nil

@@ -55,6 +55,7 @@ func (f *flight) forward(ctx context.Context) (*http.Response, error) {
 			return f.answer(a)
 		}
 		f.failed = append(f.failed, a)
+		a.leave() // the next attempt may need the place
 		if causeOf(ctx) != nil || !f.st.fallback[reason] || !f.body.replayable() && f.body.length != 0 && a.connected.Load() {
 			break
 		}
@@ -160,7 +161,12 @@ func isLimit(err error) bool {
 // reserve takes the worst case at a target out of the key's limits; it moves
 // the reservation of an earlier attempt along.
 func (f *flight) reserve(ctx context.Context, t target) error {
-	claim, refusal := f.st.claim(f.key, f.demand, t, f.call.Start)
+	if !f.held {
+		// Not the time of the headers: a caller who holds back its bodies would
+		// collect the room of many minutes for one moment.
+		f.claimed = f.g.now()
+	}
+	claim, refusal := f.st.claim(f.key, f.demand, t, f.claimed)
 	if refusal != nil {
 		return refusal
 	}
@@ -216,6 +222,7 @@ func (f *flight) giveUp(ctx context.Context, refusal error) (*http.Response, err
 		f.g.observe(rec)
 	}
 	f.log(last, rec)
+	last.close()
 	if causeOf(ctx) != nil {
 		return nil, context.Cause(ctx)
 	}

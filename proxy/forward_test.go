@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -281,6 +282,39 @@ func TestCallerWhoLeavesWhileTargetsAreTried(t *testing.T) {
 	if c := h.g.state.Load().byName["b"].health.look("m", time.Now()); c.known {
 		t.Error("a caller that left counts against the provider")
 	}
+}
+
+// The caller may leave just when an answer comes that is not to be passed on.
+func TestCallerWhoLeavesAtAFailedAnswer(t *testing.T) {
+	ctx, leave := context.WithCancelCause(t.Context())
+	p := newFake(t, fails(500))
+	h := newHub(t, func(c *config.Config) { c.Providers[0].MaxConcurrency = 1 }, p.URL+"/v1")
+	a := h.g.state.Load().byName["a"]
+	a.upstream = leaving{a.upstream, func() { leave(errGone) }}
+	if r := h.askAs(ctx, "one", "house"); !errors.Is(r.err, errGone) {
+		t.Errorf("%v, want that nobody is answered", r)
+	}
+	if running, _, _ := a.queue.load(); running != 0 {
+		t.Errorf("%d places are taken for ever", running)
+	}
+}
+
+// leaving is a way to a provider on which the caller leaves when the answer comes.
+type leaving struct {
+	http.RoundTripper
+	leave func()
+}
+
+func (l leaving) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := l.RoundTripper.RoundTrip(r)
+	if err == nil {
+		// All of it is there, and stays.
+		body, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		resp.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	l.leave()
+	return resp, err
 }
 
 func TestRestIsLoggedOnceAndEnds(t *testing.T) {

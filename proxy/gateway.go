@@ -142,9 +142,10 @@ type flight struct {
 	route  *route
 	body   *payload
 	demand demand
-	// res is what is reserved; held until it is settled or released.
-	res  db.Reservation
-	held bool
+	// res is what is reserved, since claimed; held until it is settled or released.
+	res     db.Reservation
+	held    bool
+	claimed time.Time
 	// turned says that its turn in the rotation of its model is used up.
 	turned bool
 	// failed are the attempts that did not become the answer.
@@ -230,14 +231,15 @@ func (g *Gateway) precheck(ctx context.Context, call *Call) error {
 	if err != nil {
 		return err
 	}
+	f := &flight{g: g, call: call, key: key}
 	if err := checkPath(call.Path); err != nil {
-		return err
+		return f.explain(ctx, err)
 	}
 	if err := admit(key, call); err != nil {
-		return err
+		return f.explain(ctx, err)
 	}
 	if b := g.state.Load().bodies; call.Length > b.most {
-		return b.tooLarge()
+		return f.explain(ctx, b.tooLarge())
 	}
 	return nil
 }
@@ -338,6 +340,7 @@ func (f *flight) finish() {
 	if f.held {
 		f.held = false
 		f.g.store.Release(context.Background(), f.res)
+		f.res = db.Reservation{} // it does not count in the minute either
 	}
 	if f.body != nil {
 		f.body.close()

@@ -23,10 +23,10 @@ func limitError(e *db.LimitError, now time.Time) *Error {
 		out.RetryAfter = retrySoon
 		out.Message = fmt.Sprintf("This API key may have %d concurrent requests, and %d are running. Wait until one has ended.", e.Max, e.Held)
 	case db.LimitRPM:
-		out.RetryAfter = e.Resets.Sub(now)
+		out.RetryAfter = max(retrySoon, e.Resets.Sub(now)) // the minute may be over by now
 		out.Message = fmt.Sprintf("This API key may make %d requests per minute; %d were made in this minute. It begins anew at %s.", e.Max, e.Used, clock(e.Resets))
 	case db.LimitTPM:
-		out.RetryAfter = e.Resets.Sub(now)
+		out.RetryAfter = max(retrySoon, e.Resets.Sub(now)) // the minute may be over by now
 		out.Message = fmt.Sprintf("This API key may use %d tokens per minute; %d are used and %d held by running requests, and this one may need %d. The minute ends at %s.", e.Max, e.Used, e.Held, e.Need, clock(e.Resets))
 	case db.LimitDayUSD, db.LimitMonthUSD, db.LimitTotalUSD:
 		out.Message = fmt.Sprintf("The limit %s of this API key is $%s; $%s are used and $%s held by running requests, and this one may need $%s. %s",

@@ -170,13 +170,40 @@ func TestRateHeaders(t *testing.T) {
 		{"one too many", "POST", "/v1/chat/completions", boundBody, rpm, 429, [4]string{"3", "0", "", ""}, reset},
 		{"both kinds", "POST", "/v1/chat/completions", boundBody, both, 200, [4]string{"9", "8", "100", "85"}, reset},
 		{"both again", "POST", "/v1/chat/completions", boundBody, both, 200, [4]string{"9", "7", "100", "73"}, reset},
+		{"refused before its body", "POST", "/v1/files", "waits", rpm, 403, [4]string{"3", "0", "", ""}, reset},
 		{"no key", "POST", "/v1/chat/completions", boundBody, "th-x", 401, [4]string{}, ""},
 	} {
-		resp, body := d.send(c.method, c.path, c.body, "X-Api-Key", c.key)
+		headers := []string{"X-Api-Key", c.key}
+		if c.body == "waits" {
+			headers = append(headers, "Expect", "100-continue")
+		}
+		resp, body := d.send(c.method, c.path, c.body, headers...)
 		h := resp.Header
 		got := [4]string{h.Get("X-RateLimit-Limit-Requests"), h.Get("X-RateLimit-Remaining-Requests"), h.Get("X-RateLimit-Limit-Tokens"), h.Get("X-RateLimit-Remaining-Tokens")}
 		if resp.StatusCode != c.status || got != c.want || h.Get("X-RateLimit-Reset-Requests") != c.resets {
 			t.Errorf("%s: %d %s %v, resets %s; want %d %v %s", c.name, resp.StatusCode, body, got, h.Get("X-RateLimit-Reset-Requests"), c.status, c.want, c.resets)
+		}
+	}
+}
+
+// A request that reached nobody was not counted, and the headers say so.
+func TestRateHeadersWhereNobodyAnswers(t *testing.T) {
+	d := newDoor(t, "http://127.0.0.1:1", nil)
+	key := d.key("k", func(k *db.Key) { k.Limits.RequestsPerMinute = 3 })
+	for range 2 {
+		resp, body := d.chat(key)
+		refused(t, "nobody there", resp, body, 503, "provider_error", "provider_unreachable")
+		if left := resp.Header.Get("X-RateLimit-Remaining-Requests"); left != "3" {
+			t.Errorf("%s requests are left, want 3", left)
+		}
+	}
+}
+
+// The minute may end between the claim and the answer to it.
+func TestRetryAfterOfAMinuteThatIsOver(t *testing.T) {
+	for _, limit := range []string{db.LimitRPM, db.LimitTPM} {
+		if e := limitError(&db.LimitError{Limit: limit, Resets: noon}, noon.Add(time.Millisecond)); e.RetryAfter != time.Second {
+			t.Errorf("%s: retry after %v, want 1s", limit, e.RetryAfter)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -308,12 +309,8 @@ func (f *flight) failedRecord(a *attempt) *db.Record {
 		rec.Status, rec.Error, rec.Broken = a.resp.StatusCode, "", false
 	}
 	switch {
-	case errors.Is(a.err, errRevoked):
-		rec.Error = "revoked"
-	case errors.Is(a.err, errShutdown):
-		rec.Error = "shutdown"
-	case errors.Is(a.err, errGone):
-		rec.Error = "canceled"
+	case errors.Is(a.err, errRevoked), errors.Is(a.err, errShutdown), errors.Is(a.err, errGone):
+		rec.Error = causeWord(a.err)
 		if !a.sent.Load() {
 			break // no provider works on half a request
 		}
@@ -329,6 +326,10 @@ func (f *flight) failedRecord(a *attempt) *db.Record {
 func (f *flight) cost(a *attempt, rec *db.Record, besides amounts) int64 {
 	if rec.Source == "" {
 		return 0
+	}
+	if rec.Source != db.FromProvider { // what it does not tell is what was asked for
+		besides.images = cmp.Or(besides.images, f.demand.besides.images)
+		besides.millis = cmp.Or(besides.millis, f.demand.besides.millis)
 	}
 	price, ok := f.st.prices.lookup(a.target.provider.Name, a.target.served)
 	if !ok {

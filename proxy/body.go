@@ -30,7 +30,7 @@ type fields struct {
 
 	// output is the largest stated bound of one choice, 0 = none stated.
 	output     int64
-	outputAt   map[string]span // each output field that is there, stated or not
+	outputAt   map[string]output // each output field that is there, stated or not
 	n, bestOf  int64
 	prompts    int64
 	background bool
@@ -40,6 +40,13 @@ type fields struct {
 	inserted bool // a member was put in front
 	// tokens is the estimate of the input.
 	tokens int64
+}
+
+// output is a field that bounds the output: where its value stands, and what it
+// says, 0 = nothing.
+type output struct {
+	at span
+	n  int64
 }
 
 // controlled are the fields that decide about access and money. One that stands
@@ -69,7 +76,7 @@ func scan(body []byte) (*fields, error) {
 		}
 		from := c.i
 		if at < 0 {
-			if string(raw) == "prompt" && c.next() == '[' {
+			if c.next() == '[' && isPrompt(raw) {
 				return f.countPrompts(c)
 			}
 			return c.value(1)
@@ -119,6 +126,12 @@ func controlledField(raw []byte) (int, error) {
 	return -1, nil
 }
 
+// isPrompt reports whether a field's name is that of the prompts of a
+// completions request, in any spelling that a provider may take for it.
+func isPrompt(raw []byte) bool {
+	return len(raw) <= 6*len("prompt") && strings.EqualFold(unescape(raw), "prompt")
+}
+
 // read takes the value of one controlled field.
 func (f *fields) read(c *cursor, name string, from int) error {
 	kind := c.next()
@@ -156,10 +169,11 @@ func (f *fields) read(c *cursor, name string, from int) error {
 		f.bestOf = max(1, number(value))
 	default:
 		if f.outputAt == nil {
-			f.outputAt = make(map[string]span, 1)
+			f.outputAt = make(map[string]output, 1)
 		}
-		f.outputAt[name] = at
-		f.output = max(f.output, number(value))
+		n := number(value)
+		f.outputAt[name] = output{at, n}
+		f.output = max(f.output, n)
 	}
 	return nil
 }
@@ -195,14 +209,17 @@ func (f *fields) countPrompts(c *cursor) error {
 		}
 		return c.value(2)
 	})
-	f.prompts = max(1, count)
+	f.prompts = max(f.prompts, count) // of several, the provider may take any
 	return err
 }
 
 // number reads a bound leniently: a number, or a string that is one, since
 // lenient providers take both. Null, zero and negative ones are 0, not stated.
-func number(value []byte) int64 {
-	v := strings.TrimSpace(strings.Trim(string(value), `"`))
+func number(value []byte) int64 { return parseNumber(unescape(value)) }
+
+func parseNumber(text string) int64 {
+	v := strings.TrimSpace(strings.Trim(text, `"`))
+	v = strings.ReplaceAll(v, "_", "") // Python takes 1_000
 	if n, err := strconv.ParseInt(v, 10, 64); err == nil {
 		return max(0, n)
 	}
@@ -221,6 +238,18 @@ func (f *fields) choices() int64 { return mulSat(max(f.n, f.bestOf), f.prompts) 
 
 // bound is the stated output bound of the whole request, 0 = none stated.
 func (f *fields) bound() int64 { return mulSat(f.output, f.choices()) }
+
+// states reports whether the request bounds its output by a field that the
+// endpoint has. Of the others lenient providers take no notice.
+func (f *fields) states(e endpoint) bool {
+	switch e {
+	case chatCompletions:
+		return f.outputAt["max_tokens"].n > 0 || f.outputAt["max_completion_tokens"].n > 0
+	case completions, messages, responses:
+		return f.outputAt[e.boundField("")].n > 0
+	}
+	return f.output > 0
+}
 
 func mulSat(a, b int64) int64 {
 	if a <= 0 || b <= 0 {
@@ -250,8 +279,8 @@ func (f *fields) setModel(name string) edit {
 // setOutput states the output bound under the given name.
 func (f *fields) setOutput(name string, n int64) edit {
 	value := strconv.FormatInt(n, 10)
-	if at, ok := f.outputAt[name]; ok {
-		return edit{at, value}
+	if there, ok := f.outputAt[name]; ok {
+		return edit{there.at, value}
 	}
 	return f.insert(`"` + name + `":` + value)
 }

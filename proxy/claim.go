@@ -10,11 +10,18 @@ import (
 // bound, in tokens, or the room left if that is smaller.
 const openOutput = 4096
 
+// bytesPerSecond is how many bytes a second of uploaded audio is taken to have
+// (32 kbit/s), until the provider says how long it is, if it does.
+const bytesPerSecond = 4000
+
 // demand is the worst case of a request, in tokens, before a provider and its
 // price are known.
 type demand struct {
 	input, output int64
 	open          bool // the request states no output bound
+	// contexts is how many context windows the input may fill: one for each
+	// prompt. 0 = nobody knows, as where a list of texts is embedded.
+	contexts int64
 	// bound is the output bound to splice in, 0 = none.
 	bound int64
 	// besides is what else than tokens is charged.
@@ -30,7 +37,16 @@ func demandOf(key *db.Key, call *Call, r *route, body *payload) (demand, *Error)
 	if body.fields != nil && body.fields.background && (key.Limits.Tokens() || key.Limits.USD()) {
 		return demand{}, failf("endpoint_not_metered", "The usage of a background response can't be counted. Send it without \"background\" with this API key.")
 	}
-	d := demand{input: estimateInput(body), besides: amounts{calls: 1}}
+	d := demand{input: estimateInput(body), besides: amounts{calls: 1}, contexts: 1}
+	switch {
+	case e.readsOnly():
+		d.contexts = 0
+	case body.fields != nil:
+		d.contexts = body.fields.prompts
+	}
+	if e == audio && body.form != nil {
+		d.besides.millis = max(0, body.length) * 1000 / bytesPerSecond
+	}
 	if e == images {
 		d.besides.images = 1
 		switch {
@@ -40,9 +56,7 @@ func demandOf(key *db.Key, call *Call, r *route, body *payload) (demand, *Error)
 			d.besides.images = body.form.n
 		}
 	}
-	if r.window > 0 {
-		d.input = min(d.input, r.window)
-	}
+	d.input = d.within(r.window)
 	if !e.hasOutput() {
 		return d, nil
 	}
@@ -52,11 +66,11 @@ func demandOf(key *db.Key, call *Call, r *route, body *payload) (demand, *Error)
 	}
 	most := key.Limits.MaxTokensPerRequest
 	d.output = body.fields.bound()
+	if most > 0 && d.output > most {
+		return d, failf("max_tokens_exceeded", "The request asks for up to %d output tokens; this API key allows %d per request. Ask for less.", d.output, most)
+	}
 	switch {
-	case d.output > 0:
-		if most > 0 && d.output > most {
-			return d, failf("max_tokens_exceeded", "The request asks for up to %d output tokens; this API key allows %d per request. Ask for less.", d.output, most)
-		}
+	case body.fields.states(e):
 	case most > 0 && e.boundField("") != "":
 		choices := body.fields.choices()
 		d.bound = most / choices
@@ -65,9 +79,17 @@ func demandOf(key *db.Key, call *Call, r *route, body *payload) (demand, *Error)
 		}
 		d.output = d.bound * choices
 	default:
-		d.output, d.open = openOutput, true
+		d.output, d.open = max(d.output, openOutput), true
 	}
 	return d, nil
+}
+
+// within is the input that a model with this context window can take, 0 = unknown.
+func (d demand) within(window int64) int64 {
+	if window <= 0 || d.contexts <= 0 {
+		return d.input
+	}
+	return min(d.input, mulSat(window, d.contexts))
 }
 
 // hasOutput reports whether the endpoint's answers hold tokens of a model.
@@ -115,9 +137,7 @@ func estimateInput(body *payload) int64 {
 func (s *state) claim(key *db.Key, d demand, t target, now time.Time) (db.Claim, *Error) {
 	c := db.Claim{KeyID: key.ID, Time: now, Input: d.input, Output: d.output, OpenOutput: d.open,
 		Provider: t.provider.Name, ProviderLimit: t.provider.MonthlyUSD}
-	if window := contextWindow(t.served); window > 0 {
-		c.Input = min(c.Input, window)
-	}
+	c.Input = d.within(contextWindow(t.served))
 	price, ok := s.prices.lookup(t.provider.Name, t.served)
 	if !ok {
 		if key.Limits.USD() && t.served != "" {

@@ -76,7 +76,8 @@ func TestRevokeBeforeTheFirstByte(t *testing.T) {
 	if took := time.Since(began); took > 2*time.Second {
 		t.Errorf("it took %v", took)
 	}
-	if got := d.settled(); len(got) != 1 || got[0].Error != "revoked" {
+	// The provider has read it.
+	if got := d.settled(); len(got) != 1 || got[0].Error != "revoked" || got[0].Source != db.Aborted || got[0].Usage.Input < 1 {
 		t.Errorf("settled as %+v", got)
 	}
 }

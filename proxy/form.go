@@ -294,7 +294,7 @@ func (s *formScanner) endPart(to int, content []byte) {
 		}
 		s.form.model, s.form.modelAt = string(content), span{p.from, to}
 	case "n":
-		s.form.n = max(1, number([]byte(value)))
+		s.form.n = max(1, parseNumber(value))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"math"
 	"reflect"
 	"strings"
 	"testing"
@@ -204,4 +205,31 @@ func depth(body []byte) int {
 		}
 	}
 	return deepest
+}
+
+// What multiplies the output is counted in each spelling that a provider may
+// take for it; else a caller gets ten answers for the price of one.
+func TestChoicesInOddSpellings(t *testing.T) {
+	for body, want := range map[string]int64{
+		`{"prompt":["a","b","c"]}`:                 3,
+		`{"\u0070rompt":["a","b","c"]}`:            3,
+		`{"Prompt":["a","b","c"]}`:                 3,
+		`{"prompt":["a","b","c"],"prompt":["a"]}`:  3,
+		`{"prompt":["a"],"prompt":"b"}`:            1,
+		`{"n":"10"}`:                               10,
+		`{"n":"\u0031\u0030"}`:                     10,
+		`{"n":" 1_0 "}`:                            10,
+		`{"n":2.5}`:                                3,
+		`{"n":2,"best_of":4,"prompt":["a","b"]}`:   8,
+		`{"n":null,"best_of":-4,"prompt":[1,2,3]}`: 1,
+		`{"n":1e400,"prompt":["a","b"]}`:           math.MaxInt64,
+	} {
+		f, err := scan([]byte(body))
+		if err != nil || f.choices() != want {
+			t.Errorf("%s: %d choices and %v, want %d", body, f.choices(), err, want)
+		}
+	}
+	if f, err := scan([]byte(`{"max_tokens":"1\u00300"}`)); err != nil || f.output != 100 {
+		t.Errorf("a bound of %d and %v, want 100", f.output, err)
+	}
 }

@@ -1,0 +1,130 @@
+package proxy
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"tokenhub/config"
+	"tokenhub/db"
+)
+
+// A bound in a field that the endpoint does not have is none: lenient providers
+// take no notice of it, so that the key's own is put in.
+func TestBoundOfAnotherEndpoint(t *testing.T) {
+	p := record(t, good)
+	d := newDoor(t, p.URL, nil)
+	key := d.key("k", func(k *db.Key) { k.Limits.MaxTokensPerRequest = 100 })
+	for _, c := range []struct{ path, body, want string }{
+		{"chat/completions", `{"model":"m","max_output_tokens":1}`, `{"max_tokens":100,"model":"m","max_output_tokens":1}`},
+		{"chat/completions", `{"model":"m","max_completion_tokens":1}`, ""},
+		{"completions", `{"model":"m","max_completion_tokens":1}`, `{"max_tokens":100,"model":"m","max_completion_tokens":1}`},
+		{"completions", `{"model":"m","prompt":["a","b"],"max_output_tokens":1}`, `{"max_tokens":50,"model":"m","prompt":["a","b"],"max_output_tokens":1}`},
+		{"messages", `{"model":"m","max_tokens":1}`, ""},
+		{"responses", `{"model":"m","max_tokens":1}`, `{"max_output_tokens":100,"model":"m","max_tokens":1}`},
+		{"responses", `{"model":"m","max_output_tokens":1}`, ""},
+	} {
+		want := c.want
+		if want == "" {
+			want = c.body
+		}
+		resp, body := d.send("POST", "/v1/"+c.path, c.body, "X-Api-Key", key)
+		if got := p.all(); resp.StatusCode != 200 || len(got) != 1 || got[0].body != want {
+			t.Errorf("%s %s: %d %s, the provider got %+v, want %s", c.path, c.body, resp.StatusCode, body, got, want)
+		}
+	}
+	resp, body := d.send("POST", "/v1/chat/completions", `{"model":"m","max_output_tokens":101}`, "X-Api-Key", key)
+	refused(t, "more than the key may", resp, body, 422, "invalid_request_error", "max_tokens_exceeded")
+}
+
+// A context window holds one text: of many together it says nothing.
+func TestManyTextsFillManyWindows(t *testing.T) {
+	p := record(t, good)
+	d := newDoor(t, p.URL, nil)
+	key := d.key("k", func(k *db.Key) { k.Limits.TotalTokens = 20_000 })
+	texts := `["` + strings.Repeat("to be or not ", 4000) + `","` + strings.Repeat("to be or not ", 4000) + `"]` // 34,000 tokens
+	for path, body := range map[string]string{
+		"/v1/embeddings":  `{"model":"text-embedding-3-small","input":` + texts + `}`,
+		"/v1/completions": `{"model":"gpt-3.5-turbo-instruct","max_tokens":5,"prompt":[` + strings.Repeat(`"a",`, 20_000) + `"a"]}`,
+	} {
+		resp, answer := d.send("POST", path, body, "X-Api-Key", key)
+		refused(t, path, resp, answer, 402, "usage_limit_exceeded", "total_token_limit_reached")
+	}
+	resp, answer := d.send("POST", "/v1/completions", `{"model":"gpt-3.5-turbo-instruct","max_tokens":5,"prompt":"`+strings.Repeat("to be or not ", 8000)+`"}`, "X-Api-Key", key)
+	if resp.StatusCode != 200 {
+		t.Errorf("one text of more than a window: %d %s", resp.StatusCode, answer)
+	}
+}
+
+// A request counts in the minute in which it was reserved, not in that of its
+// headers: who holds back the bodies of many requests would otherwise send the
+// requests of many minutes at once.
+func TestBodiesHeldBack(t *testing.T) {
+	p := newFake(t, good)
+	h := newHub(t, nil, p.URL+"/v1")
+	now := noon
+	h.g.now = func() time.Time { return now }
+	h.addKey("slow", db.Limits{RequestsPerMinute: 1})
+	served := 0
+	for i := range 5 {
+		call := h.call("slow", "/v1/chat/completions", boundBody)
+		call.Start = noon.Add(time.Duration(i-5) * time.Minute)
+		if r := h.do(t.Context(), call); r.status == 200 {
+			served++
+		} else if r.code != "requests_per_minute_exceeded" {
+			t.Errorf("%v", r)
+		}
+	}
+	if served != 1 || p.hits.Load() != 1 {
+		t.Errorf("%d requests of a minute were served, want 1", served)
+	}
+}
+
+// Audio that is charged by the second costs something also where the provider
+// does not say how long it is, and where the caller leaves.
+func TestSecondsThatNobodyReports(t *testing.T) {
+	const form = "--x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper-1\r\n" +
+		"--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n"
+	upload := form + strings.Repeat("a", 40_000-len(form)-9) + "\r\n--x--\r\n"
+	for _, c := range []struct {
+		name, answer string
+		cost         int64
+	}{
+		{"text", "to be or not to be", 1000}, // 10 s of 4,000 bytes at 100 micro-dollars
+		{"duration", `{"text":"to be","duration":2.0}`, 200},
+		{"usage", `{"text":"to be","usage":{"type":"duration","seconds":3}}`, 300},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := newDoor(t, calls(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, c.answer) }).URL, nil)
+			key := d.key("k", func(k *db.Key) { k.Limits.TotalUSD = 1100 })
+			for _, want := range []int{200, 402} {
+				resp, body := d.send("POST", "/v1/audio/transcriptions", upload, "X-Api-Key", key, "Content-Type", "multipart/form-data; boundary=x")
+				if resp.StatusCode != want {
+					t.Errorf("%d %s, want %d", resp.StatusCode, body, want)
+				}
+				if got := d.settled(); len(got) != 1 || got[0].Cost != c.cost {
+					t.Errorf("settled as %+v, want %d micro-dollars", got, c.cost)
+				}
+			}
+		})
+	}
+}
+
+// The places at a provider are enough for a request that falls back there: the
+// failed attempt does not keep its own.
+func TestFallbackWithinAFullProvider(t *testing.T) {
+	p := record(t, func(w http.ResponseWriter, r *http.Request) {
+		if body, _ := io.ReadAll(r.Body); strings.Contains(string(body), "ill") {
+			fails(500)(w, r)
+			return
+		}
+		good(w, r)
+	})
+	h := newHub(t, func(c *config.Config) {
+		c.Providers[0].MaxConcurrency = 1
+		c.Models[0].Targets = []config.Target{{Provider: "a", Model: "ill", Weight: 1}, {Provider: "a", Model: "well", Weight: 1}}
+	}, p.URL+"/v1")
+	h.want(h.ask("house"), 200, "a")
+}

@@ -26,9 +26,10 @@ type front struct {
 	key        string
 	credential string
 
-	mu     sync.Mutex // guards what follows
-	asked  int
-	leaked string
+	mu sync.Mutex // guards what follows
+	// shown is how often the key was sent so far, asked how often the provider was.
+	shown, asked int
+	leaked       string
 }
 
 func newFront(f *testing.F) *front {
@@ -98,8 +99,9 @@ func (fr *front) send(t *testing.T, raw []byte) []byte {
 }
 
 // FuzzFront sends raw bytes to the real server. Whatever they are: it does not
-// crash, no provider is asked without a valid key, the caller's key never
-// reaches the provider, the provider's credential never the caller.
+// crash, no provider is asked without a valid key, nor twice for one; the
+// caller's key never reaches the provider, the provider's credential never the
+// caller.
 func FuzzFront(f *testing.F) {
 	open, closed := newFront(f), newFront(f)
 	wrong, err := auth.Renew(auth.Key, closed.key[3:13]) // of a key that exists
@@ -135,6 +137,9 @@ func FuzzFront(f *testing.F) {
 	} {
 		f.Add([]byte(raw))
 	}
+	for _, c := range smuggling {
+		f.Add([]byte(strings.ReplaceAll(c.raw, "$KEY", "KEY")))
+	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		if bytes.Contains(raw, []byte("/v1/models")) {
 			return // the provider can't tell it from the gateway's own question
@@ -144,6 +149,9 @@ func FuzzFront(f *testing.F) {
 			if fr == closed {
 				key = wrong
 			}
+			fr.mu.Lock()
+			fr.shown += bytes.Count(raw, []byte("KEY"))
+			fr.mu.Unlock()
 			if bytes.Contains(fr.send(t, bytes.ReplaceAll(raw, []byte("KEY"), []byte(key))), []byte(fr.credential)) {
 				t.Fatal("the caller got the provider's credential")
 			}
@@ -153,6 +161,9 @@ func FuzzFront(f *testing.F) {
 			}
 			if fr == closed && fr.asked > 0 {
 				t.Fatal("the provider was asked without a valid key, by this input or the one before")
+			}
+			if fr.asked > fr.shown {
+				t.Fatalf("the provider was asked %d times, a key was sent %d times", fr.asked, fr.shown)
 			}
 			fr.mu.Unlock()
 		}

@@ -51,7 +51,9 @@ func flood(ctx context.Context, t *testing.T, wg *sync.WaitGroup, v *Verifier, i
 
 // The promise of the lane, under floods of several shapes: a proven key is not
 // slowed at all, the first use of another key is answered within a second, and
-// wrong ones get at most five computations in any second.
+// wrong ones get at most five computations in any second. A flood that knows a
+// hundred keys which nobody has used yet, from as many addresses, can't be told
+// from a hundred first uses: there the second is what is usual, and two the bound.
 func TestFloods(t *testing.T) {
 	many := func(n int) netip.Addr { return addr(1000 + n) }
 	for _, c := range []struct {
@@ -91,6 +93,7 @@ func TestFloods(t *testing.T) {
 				var wg sync.WaitGroup
 				kinds := flood(ctx, t, &wg, v, ids, c.from)
 
+				slow := 0
 				for i := range 25 {
 					time.Sleep(time.Duration(rand.Int64N(int64(time.Second))))
 					begun := time.Now()
@@ -102,9 +105,19 @@ func TestFloods(t *testing.T) {
 					text, _ := store.mint(t)
 					_, err = v.Verify(ctx, text, addr(100+i))
 					want(t, "first use of another key", err, "")
-					if d := time.Since(begun); d >= time.Second {
-						t.Errorf("first use of another key took %s", d)
+					bound := time.Second
+					if c.keys >= 100 && !c.used {
+						bound = 2 * time.Second
 					}
+					if d := time.Since(begun); d >= time.Second {
+						slow++
+						if d >= bound {
+							t.Errorf("first use of another key took %s", d)
+						}
+					}
+				}
+				if slow > 2 {
+					t.Errorf("%d of 25 first uses took longer than a second", slow)
 				}
 				most := h.perSecond()
 				stop()

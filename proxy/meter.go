@@ -176,6 +176,13 @@ func shapeOf(p []byte, sse bool) shape {
 // pass said complete.
 func (m *meter) reported() (u db.Usage, ok bool) { return m.report.usage() }
 
+// saysTooLittle reports whether the provider left out the output of the usage
+// that it reported, or says that there was none of what was seen passing.
+func (m *meter) saysTooLittle(u db.Usage) bool {
+	stated := m.report.counts.output >= 0 || m.report.counts.total >= 0
+	return u.Output == 0 && m.answer.endpoint.boundField("") != "" && (!stated || m.events.text > 0)
+}
+
 // Bytes per output token, where a provider reports none.
 const (
 	bytesPerToken = 4

@@ -3,6 +3,8 @@ package proxy
 import (
 	"bytes"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -185,6 +187,35 @@ func TestUsage(t *testing.T) {
 		}
 		if got != c.want {
 			t.Errorf("%s: %s, want %s", c.text, got, c.want)
+		}
+	}
+}
+
+// A provider that reports half of the usage does not give the other half away.
+func TestUsageWithoutItsOutput(t *testing.T) {
+	const words = `{"choices":[{"message":{"content":"to be or not to be, that is the question"}}],"usage":`
+	const event = `data: {"choices":[{"delta":{"content":"to be"}}]` + "}\n\n"
+	for _, c := range []struct {
+		answer        string
+		input, output int64
+		source        string
+	}{
+		{words + `{"prompt_tokens":3}}`, 3, 10, db.Estimated},
+		{words + `{"prompt_tokens":3,"completion_tokens":0}}`, 3, 0, db.FromProvider},
+		{words + `{"prompt_tokens":3,"total_tokens":8}}`, 3, 5, db.FromProvider},
+		{`data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":0}}` + "\n\n" + event + event + "data: [DONE]\n\n", 3, 3, db.Estimated},
+		{`data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":0}}` + "\n\ndata: [DONE]\n\n", 3, 0, db.FromProvider},
+	} {
+		p := newFake(t, func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasPrefix(c.answer, "data:") {
+				w.Header().Set("Content-Type", "text/event-stream")
+			}
+			_, _ = io.WriteString(w, c.answer)
+		})
+		h := newHub(t, nil, p.URL+"/v1")
+		h.want(h.ask("house"), 200, "a")
+		if got := h.store.Records(); len(got) != 1 || got[0].Usage.Input != c.input || got[0].Usage.Output != c.output || got[0].Source != c.source {
+			t.Errorf("%s: settled as %+v, want %d and %d, %s", c.answer, got, c.input, c.output, c.source)
 		}
 	}
 }

@@ -223,6 +223,9 @@ func (b *answerBody) Close() error {
 		return nil
 	}
 	b.closed = true
+	// Whatever happens: nothing stays held.
+	defer b.f.finish()
+	defer b.a.close()
 	b.idle.stop()
 	if b.sse {
 		b.f.g.streams.Add(-1)
@@ -238,8 +241,6 @@ func (b *answerBody) Close() error {
 		}
 		b.settle(reason)
 	}
-	b.a.close()
-	b.f.finish()
 	return nil
 }
 
@@ -278,7 +279,7 @@ func (b *answerBody) record(reason string) *db.Record {
 		if b.f.call.endpoint().hasOutput() {
 			usage.Output = max(usage.Output, b.meter.estimate())
 		}
-	case reported:
+	case reported && !b.meter.saysTooLittle(usage):
 		rec.Source = db.FromProvider
 	case rec.Status < 400:
 		rec.Source = db.Estimated

@@ -163,13 +163,18 @@ func (p *patience) hurry() {
 	_ = p.conn.SetWriteDeadline(end)
 }
 
-func (o *outgoing) Close() error {
-	err := o.body.Close()
+func (o *outgoing) Close() (err error) {
+	defer o.end()
 	if o.upload != nil {
-		o.upload.release()
+		defer o.upload.release()
 	}
-	o.end()
-	return err
+	defer func() {
+		if mistake := recover(); mistake != nil {
+			err = fmt.Errorf("panic: %v\n%s", mistake, debug.Stack())
+			o.broken(err)
+		}
+	}()
+	return o.body.Close()
 }
 
 // setDate begins a header with a date, the present one if it is empty. The

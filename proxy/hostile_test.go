@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -209,5 +210,37 @@ func TestListOfModelsIsBounded(t *testing.T) {
 	})
 	if _, err := h.g.state.Load().byName["a"].refresh(t.Context()); err == nil {
 		t.Error("a list without an end was taken")
+	}
+}
+
+// A mistake in the program ends one answer; it takes neither the process along
+// nor what the call holds.
+func TestMistakeWhileAnAnswerPasses(t *testing.T) {
+	p := newFake(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, "data: {\"choices\":[]}\n\ndata: {}")
+	})
+	h := newHub(t, func(c *config.Config) { c.Providers[0].MaxConcurrency = 1 }, p.URL+"/v1")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(errDone)
+	call := h.call("one", "/v1/chat/completions", `{"model":"m","stream":true}`)
+	call.Cancel = cancel
+	resp, err := h.g.Do(ctx, call)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, _ := resp.Body.(*answerBody)
+	b.meter.events = events{tail: []byte("data: {}")} // one that reports to nobody
+	b.meter.shape = shapeStream
+	var mistakes int
+	conn, other := net.Pipe()
+	defer other.Close()
+	defer conn.Close()
+	out := &outgoing{body: resp.Body, conn: conn, patience: &patience{conn: conn}, end: func() {}, broken: func(error) { mistakes++ }}
+	if _, err := io.ReadAll(out); err == nil {
+		t.Error("the answer ended as if it were whole")
+	}
+	if err := out.Close(); err == nil || mistakes != 2 {
+		t.Errorf("closed with %v after %d mistakes, want 2 that are told of", err, mistakes)
 	}
 }

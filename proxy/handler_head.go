@@ -5,7 +5,6 @@ import (
 	"net/http"
 
 	"github.com/valyala/fasthttp"
-	"golang.org/x/net/http/httpguts"
 )
 
 // isAmbiguous reports whether the head of a request could be read in another
@@ -32,10 +31,9 @@ func isAmbiguous(h *fasthttp.RequestHeader) bool {
 		if colon < 1 {
 			return true
 		}
-		for _, c := range line[:colon] { // the first one of a folded line is no token either
-			if !httpguts.IsTokenRune(rune(c)) {
-				return true
-			}
+		// A line that is folded begins with either.
+		if name := line[:colon]; bytes.IndexByte(name, ' ') >= 0 || bytes.IndexByte(name, '\t') >= 0 {
+			return true
 		}
 		switch colon {
 		case len("Content-Length"):

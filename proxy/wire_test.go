@@ -311,7 +311,8 @@ func (d *door) dial() *wire {
 		w.conn = tls.Client(conn, d.trusted)
 	}
 	d.t.Cleanup(func() { _ = w.tcp.Close() })
-	if err := conn.SetDeadline(time.Now().Add(15 * time.Second)); err != nil {
+	// Well above the time for which the rest of a refused upload is read away.
+	if err := conn.SetDeadline(time.Now().Add(2*lingerTime + 10*time.Second)); err != nil {
 		d.t.Fatal(err)
 	}
 	w.r = bufio.NewReader(w.conn)

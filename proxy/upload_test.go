@@ -61,19 +61,25 @@ func TestRefusalOfAnUploadIsReadable(t *testing.T) {
 // no request.
 func TestProviderRefusesAnUpload(t *testing.T) {
 	answer := `{"error":"` + strings.Repeat("no", 50_000) + `"}`
-	for name, length := range map[string]string{"with a length": fmt.Sprint(len(answer)), "in chunks": ""} {
+	for name, framing := range map[string]string{
+		"with a length": "Content-Length: %d\r\n\r\n%s",
+		"in chunks":     "Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n",
+	} {
 		t.Run(name, func(t *testing.T) {
 			p := newFake(t, good)
+			answered := make(chan struct{})
 			p.Config.Handler = posted(func(w http.ResponseWriter, r *http.Request) {
 				_, _ = io.CopyN(io.Discard, r.Body, 1<<16)
-				_ = http.NewResponseController(w).EnableFullDuplex()
-				if length != "" {
-					w.Header().Set("Content-Length", length)
+				// By hand, for it must not read on before its answer has arrived.
+				conn, rest, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					t.Error(err)
+					return
 				}
-				w.WriteHeader(415)
-				_, _ = io.WriteString(w, answer)
-				_ = http.NewResponseController(w).Flush()
-				_, _ = io.Copy(io.Discard, r.Body) // so that its own end is no reset
+				defer conn.Close()
+				_, _ = fmt.Fprintf(conn, "HTTP/1.1 415 Unsupported Media Type\r\n"+framing, len(answer), answer)
+				<-answered
+				_, _ = io.Copy(io.Discard, rest) // so that its own end is no reset
 			})
 			d := newDoor(t, p.URL, nil)
 			w := d.dial()
@@ -83,6 +89,7 @@ func TestProviderRefusesAnUpload(t *testing.T) {
 				w.write("%s", piece) // fails on a reset
 			}
 			resp, body := w.answer("POST")
+			close(answered)
 			if resp.StatusCode != 415 || body != answer || !resp.Close || resp.Header.Get("X-Inferoute-Provider") != "p" {
 				t.Errorf("%d, %d bytes %v, closing: %v", resp.StatusCode, len(body), resp.Header, resp.Close)
 			}

@@ -108,6 +108,14 @@ func (b *bodies) tooLarge() *Error {
 var errNoRoom = &Error{Code: "server_busy", RetryAfter: time.Second,
 	Message: "The server holds as many request bodies as it may. Try again in a moment."}
 
+// noRoom says why a request got no memory: its caller has left, or others hold it all.
+func noRoom(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return errNoRoom
+}
+
 // read takes the body of a call: JSON into memory, forms into a spool up to
 // their model, everything else as a stream. Strict is for callers whose model
 // matters: all of a form is looked at then.
@@ -232,7 +240,7 @@ func (b *bodies) hold(ctx context.Context, call *Call) (*payload, error) {
 		wait, cancel := context.WithTimeout(ctx, bodyWait)
 		defer cancel()
 		if err := b.room.Acquire(wait, n); err != nil {
-			return nil, errNoRoom
+			return nil, noRoom(ctx)
 		}
 		p.held = n
 		p.bytes = make([]byte, n)

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 
@@ -42,5 +44,19 @@ func TestModelThatIsNoName(t *testing.T) {
 			t.Errorf("%s with models %v: %q, want %q", tt.path, tt.key.Models, got, tt.code)
 		}
 		body.close()
+	}
+}
+
+// TestNoMemoryForACallerWhoLeft: somebody who is gone is not told to try again.
+func TestNoMemoryForACallerWhoLeft(t *testing.T) {
+	b := newBodies(1<<20, t.TempDir())
+	if !b.room.TryAcquire(max(bodyMemory, 2<<20)) {
+		t.Fatal("the room is not free")
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errGone)
+	call := &Call{Method: "POST", Path: "/v1/chat/completions", Length: 2, Body: strings.NewReader("{}")}
+	if _, err := b.read(ctx, call, true); !errors.Is(err, errGone) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -72,7 +72,7 @@ func (f *flight) try(ctx context.Context, t target, headers http.Header, probe b
 		moved.Query = setQueryValue(call.Query, "model", t.served)
 		call = &moved
 	}
-	req := t.provider.request(traced(a.ctx, a), call, headers, f.body, f.edits(t))
+	req := t.provider.request(t.provider.noted(a), call, headers, f.body, f.edits(t))
 	resp, err := t.provider.upstream.RoundTrip(req)
 	if err != nil {
 		a.fail(err)

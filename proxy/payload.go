@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -52,7 +53,13 @@ func (p *payload) open(edits []edit) (body io.Reader, length int64) {
 	case p.stream != nil:
 		return p.stream, p.length
 	}
+	if len(edits) == 0 {
+		return bytes.NewReader(p.bytes), int64(len(p.bytes)) // which net/http sends together with the head
+	}
 	pieces, length := splice(p.bytes, edits)
+	if length <= sendFirst {
+		return bytes.NewReader(bytes.Join(pieces, nil)), length
+	}
 	bufs := net.Buffers(pieces)
 	return &bufs, length
 }

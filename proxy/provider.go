@@ -40,14 +40,18 @@ func newProvider(c config.Provider) (*provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("provider %s: %w", c.Name, err)
 	}
-	return &provider{Provider: c, scheme: base.Scheme, host: base.Host, path: base.EscapedPath(), upstream: transport,
-		health: newHealth(), queue: newQueue(c.MaxConcurrency)}, nil
+	p := &provider{Provider: c, scheme: base.Scheme, host: base.Host, path: base.EscapedPath(), upstream: transport,
+		health: newHealth(), queue: newQueue(c.MaxConcurrency)}
+	if way := newPlain(base, newDialer(c), transport); way != nil {
+		p.upstream = way
+	}
+	return p, nil
 }
 
 func newTransport(c config.Provider) (*http.Transport, error) {
 	t := &http.Transport{
 		Proxy:       http.ProxyFromEnvironment,
-		DialContext: (&net.Dialer{Timeout: c.Timeouts.Connect, KeepAlive: 15 * time.Second}).DialContext,
+		DialContext: newDialer(c).DialContext,
 		// Any of our own settings would otherwise switch HTTP/2 off.
 		ForceAttemptHTTP2: true,
 		// Without pings a dead pooled connection hangs for minutes.
@@ -79,9 +83,13 @@ func newTransport(c config.Provider) (*http.Transport, error) {
 	return t, nil
 }
 
+func newDialer(c config.Provider) *net.Dialer {
+	return &net.Dialer{Timeout: c.Timeouts.Connect, KeepAlive: 15 * time.Second}
+}
+
 // close ends the idle connections; running answers keep theirs.
 func (p *provider) close() {
-	if t, ok := p.upstream.(*http.Transport); ok {
+	if t, ok := p.upstream.(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()
 	}
 }
@@ -91,8 +99,12 @@ func (p *provider) close() {
 func (p *provider) url(call *Call) *url.URL {
 	raw := p.path + call.Path[len("/v1"):]
 	u := &url.URL{Scheme: p.scheme, Host: p.host, RawQuery: call.Query, ForceQuery: call.BareQuery}
-	if plain, err := url.PathUnescape(raw); err == nil {
-		u.Path, u.RawPath = plain, raw
+	if _, ok := p.upstream.(*plain); ok {
+		u.Opaque = raw
+		return u
+	}
+	if path, err := url.PathUnescape(raw); err == nil {
+		u.Path, u.RawPath = path, raw
 		if u.EscapedPath() == raw {
 			return u
 		}
@@ -145,6 +157,15 @@ func (p *provider) request(ctx context.Context, call *Call, headers http.Header,
 		}
 	}
 	return r.WithContext(ctx)
+}
+
+// noted returns the context of an attempt under which RoundTrip notes how far it
+// came.
+func (p *provider) noted(a *attempt) context.Context {
+	if _, ok := p.upstream.(*plain); ok {
+		return context.WithValue(a.ctx, attemptKey{}, a)
+	}
+	return traced(a.ctx, a)
 }
 
 // traced returns a context under which RoundTrip notes how far an attempt came:

@@ -111,7 +111,7 @@ func TestStorm(t *testing.T) {
 	}, "http://"+flap.address+"/v1", wild.URL+"/v1", well.URL+"/v1")
 	// Time flies, so that who rests is soon probed again.
 	began, ticks := time.Now(), atomic.Int64{}
-	h.g.now = func() time.Time { return began.Add(time.Duration(ticks.Add(1)) * 300 * time.Millisecond) }
+	h.g.now = func() time.Time { return began.Add(time.Duration(ticks.Add(1)) * 100 * time.Millisecond) }
 	h.addKey("lim", db.Limits{ConcurrentRequests: 1000, TotalTokens: 1 << 40, TotalUSD: 1 << 40})
 
 	var whole, broken atomic.Int64

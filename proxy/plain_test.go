@@ -1,0 +1,232 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// FuzzPlainHead holds the reading of answers against that of net/http: what one
+// takes the other takes, and understands in the same way.
+func FuzzPlainHead(f *testing.F) {
+	for _, head := range []string{
+		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n0\r\nTrailer: x\r\n\r\n",
+		"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nhello",
+		"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello",
+		"HTTP/1.1 200 OK\nContent-Length: 5\nContent-Length: 5\n\nhello",
+		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+		"HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello",
+		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\nhello",
+		"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello",
+		"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nconnection: Close\r\nx-odd: a\r\n b\r\n\tc\r\nX-ODD: \r\n\r\nhello",
+		"HTTP/1.1 200\r\nX Y: 1\r\nX-Y : 2\r\n\r\nhello",
+		"HTTP/1.1  200 OK\r\n X: 1\r\n\r\n", "HTTP/1.1 099 Low\r\n\r\n", "HTTP/9.9 200 OK\r\n\r\n", "\r\n\r\n", "HTTP/1.1 200 OK\r\n: x\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nX: \xe9\x00\r\n\r\n", "HTTP/1.1 200 OK\r\nX\r\n\r\n", "HTTP/1.1 200 OK\r\nX: 1",
+	} {
+		f.Add([]byte(head), false)
+		f.Add([]byte(head), true)
+	}
+	f.Fuzz(func(t *testing.T, data []byte, head bool) {
+		r := &http.Request{Method: http.MethodPost}
+		if head {
+			r.Method = http.MethodHead
+		}
+		theirs, theirErr := http.ReadResponse(bufio.NewReader(bytes.NewReader(data)), r)
+		conn := &plainConn{way: &plain{}, conn: nowhere{}, r: bufio.NewReader(bytes.NewReader(data))}
+		ours, err := readHead(conn.r, r)
+		if len(data) > 4<<10 || theirErr == nil && theirs.StatusCode < 200 {
+			return // the limits are not the same, nor what an early answer may say
+		}
+		if err != nil || theirErr != nil {
+			if (err == nil) != (theirErr == nil) {
+				t.Fatalf("net/http says %v, plain %v", theirErr, err)
+			}
+			return
+		}
+		if ours.Status != theirs.Status || ours.StatusCode != theirs.StatusCode || ours.ContentLength != theirs.ContentLength {
+			t.Errorf("%q %d instead of %q %d", ours.Status, ours.ContentLength, theirs.Status, theirs.ContentLength)
+		}
+		if theirs.Close && !ours.Close {
+			t.Error("the connection is kept, net/http would close it")
+		}
+		for _, h := range []http.Header{ours.Header, theirs.Header} {
+			dropHopByHop(h)
+			for name := range h {
+				if !httpguts.ValidHeaderFieldName(name) { // dropped by answerHeaders
+					delete(h, name)
+				}
+			}
+			delete(h, "Content-Length")
+		}
+		if !maps.EqualFunc(ours.Header, theirs.Header, slices.Equal) {
+			t.Errorf("%q instead of %q", ours.Header, theirs.Header)
+		}
+		want, wantErr := io.ReadAll(theirs.Body)
+		got, gotErr := io.ReadAll(conn.body(ours, func() bool { return false }))
+		if wantErr == nil && ours.TransferEncoding != nil && gotErr == errMalformed {
+			return // in the trailers, where plain is the stricter one
+		}
+		if !bytes.Equal(got, want) || (gotErr == nil) != (wantErr == nil) {
+			t.Errorf("the body is %q %v instead of %q %v", got, gotErr, want, wantErr)
+		}
+	})
+}
+
+// nowhere is a connection that can be closed.
+type nowhere struct{ net.Conn }
+
+func (nowhere) Close() error { return nil }
+
+// lines is a provider that answers each request on a connection by what script
+// returns for its number, and closes behind the last one; it tells each closing.
+func lines(t *testing.T, script func(conn, request int) (answer string, more bool)) (address string, closed <-chan struct{}) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() })
+	ends := make(chan struct{}, 100)
+	go func() {
+		for n := 1; ; n++ {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer func() {
+					_ = conn.Close()
+					ends <- struct{}{}
+				}()
+				in := bufio.NewReader(conn)
+				for i := 1; ; i++ {
+					r, err := http.ReadRequest(in)
+					if err != nil {
+						return
+					}
+					if _, err := io.Copy(io.Discard, r.Body); err != nil {
+						return
+					}
+					answer, more := script(n, i)
+					if _, err := io.WriteString(conn, answer); err != nil || !more {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return "http://" + ln.Addr().String() + "/v1", ends
+}
+
+const goodLines = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+
+// A connection that the provider has closed meanwhile is not used for the next
+// call, which would be lost: it can't be sent twice.
+func TestPlainConnectionThatWasClosed(t *testing.T) {
+	url, closed := lines(t, func(int, int) (string, bool) { return goodLines, false })
+	d := newDoor(t, url, nil)
+	key := d.key("k", nil)
+	for i := range 20 { // the list of models may be among what is closed
+		if resp, body := d.send("POST", "/v1/chat/completions", chatBody, "Authorization", "Bearer "+key); resp.StatusCode != 200 {
+			t.Fatalf("call %d: %d %s", i, resp.StatusCode, body)
+		}
+		<-closed
+	}
+}
+
+// Bytes that a provider sends behind its answer are nobody's answer, whether
+// they come with it or later.
+func TestPlainConnectionWithSurplus(t *testing.T) {
+	for name, surplus := range map[string]string{"at once": goodLines + strings.Replace(goodLines, "{}", "no", 1), "a byte": goodLines + "H"} {
+		t.Run(name, func(t *testing.T) {
+			url, _ := lines(t, func(int, int) (string, bool) { return surplus, true })
+			d := newDoor(t, url, nil)
+			key := d.key("k", nil)
+			for range 10 {
+				if resp, body := d.send("POST", "/v1/chat/completions", chatBody, "Authorization", "Bearer "+key); resp.StatusCode != 200 || body != "{}" {
+					t.Fatalf("%d %s", resp.StatusCode, body)
+				}
+			}
+		})
+	}
+}
+
+// A connection is used again behind an answer that was read to its end, of a
+// known length or in chunks, and behind an early answer.
+func TestPlainConnectionIsKept(t *testing.T) {
+	var most atomic.Int64
+	url, _ := lines(t, func(conn, request int) (string, bool) {
+		most.Store(max(most.Load(), int64(conn)))
+		switch request % 4 {
+		case 1:
+			return goodLines, true
+		case 2:
+			return "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX-Trailer: 1\r\n\r\n", true
+		case 3:
+			return "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + goodLines, true
+		}
+		return "HTTP/1.1 204 No Content\r\n\r\n", true
+	})
+	d := newDoor(t, url, nil)
+	key := d.key("k", nil)
+	before := most.Load()
+	for i := range 24 {
+		if resp, body := d.send("POST", "/v1/chat/completions", chatBody, "Authorization", "Bearer "+key); resp.StatusCode/100 != 2 {
+			t.Fatalf("call %d: %d %s", i, resp.StatusCode, body)
+		}
+	}
+	if n := most.Load() - before; n > 1 {
+		t.Errorf("%d connections for calls one after another", n)
+	}
+}
+
+// Connections that are idle for long are closed, those in use are not.
+func TestPlainConnectionsArePruned(t *testing.T) {
+	p := &plain{}
+	var left, right net.Conn
+	for i := range 3 {
+		left, right = net.Pipe()
+		c := &plainConn{way: p, conn: left}
+		p.put(c)
+		if i < 2 {
+			c.since = time.Now().Add(-idleTime)
+		}
+	}
+	p.prune()
+	if len(p.idle) != 1 || p.idle[0].conn != left || p.pruner == nil {
+		t.Fatalf("%d are left, pruner %v", len(p.idle), p.pruner)
+	}
+	p.pruner.Stop()
+	_ = right.SetReadDeadline(time.Now().Add(time.Millisecond))
+	if _, err := right.Read(make([]byte, 1)); errors.Is(err, io.EOF) {
+		t.Error("the one that was used last is closed")
+	}
+}
+
+// The plain way is for what it can do; everything else goes by net/http.
+func TestPlainIsForHTTPOnly(t *testing.T) {
+	for url, want := range map[string]string{
+		"http://127.0.0.1:11434/v1": "*proxy.plain", "http://[::1]/v1": "*proxy.plain", "http://ollama/v1": "*proxy.plain",
+		"https://api.openai.com/v1": "*http.Transport", "http://bücher.example/v1": "*http.Transport",
+	} {
+		d := newHub(t, nil, url)
+		if got := fmt.Sprintf("%T", d.g.state.Load().providers[0].upstream); got != want {
+			t.Errorf("%s goes by %s", url, got)
+		}
+	}
+}

@@ -1,0 +1,208 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// plainConn is a connection to a provider that is spoken to in plain HTTP/1.1.
+type plainConn struct {
+	way  *plain
+	conn net.Conn
+	r    *bufio.Reader
+	raw  syscall.RawConn // nil where there is none
+	// since is when it began to be idle.
+	since time.Time
+	// quiet is what the last look found, and look asks for it.
+	quiet bool
+	look  func(fd uintptr) bool
+}
+
+// errMalformed is an answer that is not HTTP, or could be read in two ways.
+var errMalformed = errors.New("the provider's answer is malformed HTTP")
+
+// maxEarly is how many answers may come before the real one (RFC 9110 §15.2).
+const maxEarly = 8
+
+func newPlainConn(way *plain, conn net.Conn) *plainConn {
+	c := &plainConn{way: way, conn: conn, r: bufio.NewReaderSize(conn, 4<<10), raw: rawConn(conn)}
+	c.look = func(fd uintptr) bool {
+		var one [1]byte
+		_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		c.quiet = err == unix.EAGAIN
+		return true
+	}
+	return c
+}
+
+// stands reports whether an idle connection is open, and nothing came on it
+// since its last answer: what comes unasked is nobody's answer.
+func (c *plainConn) stands() bool {
+	return c.raw != nil && c.raw.Read(c.look) == nil && c.quiet
+}
+
+func (c *plainConn) close() { _ = c.conn.Close() }
+
+// ask sends a request and reads the head of its answer. After an error the
+// connection is of no use; again says that the request did not reach the
+// provider, or may be sent twice.
+func (c *plainConn) ask(ctx context.Context, r *http.Request, out []byte, a *attempt) (resp *http.Response, again bool, err error) {
+	stop := context.AfterFunc(ctx, c.close)
+	n, err := c.conn.Write(out)
+	if err == nil && a != nil {
+		a.sent.Store(true)
+	}
+	if err != nil && n == 0 {
+		stop()
+		return nil, true, err
+	}
+	// A provider may refuse without reading all, and close: its answer is there.
+	resp, err2 := c.answer(r)
+	if err2 != nil {
+		stop()
+		ended := err2 == io.EOF || errors.Is(err2, syscall.ECONNRESET)
+		return nil, ended && isSafe(r), errors.Join(err, err2)
+	}
+	if err != nil {
+		resp.Close = true
+	}
+	resp.Body = c.body(resp, stop)
+	return resp, false, nil
+}
+
+// isSafe reports whether a request may be sent a second time where the first
+// got no answer.
+func isSafe(r *http.Request) bool {
+	return r.Body == nil && (r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions)
+}
+
+// answer reads heads until the one of the final answer.
+func (c *plainConn) answer(r *http.Request) (*http.Response, error) {
+	for range maxEarly {
+		resp, err := readHead(c.r, r)
+		if err != nil {
+			return nil, err
+		}
+		if resp.StatusCode >= 200 || resp.StatusCode < 100 || resp.StatusCode == http.StatusSwitchingProtocols {
+			return resp, nil
+		}
+	}
+	return nil, errMalformed
+}
+
+// plainBody is the body of an answer. At its end the connection is kept for the
+// next request, or closed.
+type plainBody struct {
+	c *plainConn // nil once it has ended
+	r io.Reader  // what is left of it in the connection
+	// left is what is missing of a known length, else -1.
+	left  int64
+	chunk bool
+	keep  bool // the connection may serve another request
+	stop  func() bool
+	err   error // after the end
+}
+
+func (c *plainConn) body(resp *http.Response, stop func() bool) *plainBody {
+	b := &plainBody{c: c, r: c.r, left: resp.ContentLength, keep: !resp.Close, stop: stop}
+	switch {
+	case resp.Request.Method == http.MethodHead || b.left == 0:
+		b.finish()
+	case len(resp.TransferEncoding) > 0:
+		b.chunk, b.r = true, httputil.NewChunkedReader(c.r)
+	}
+	return b
+}
+
+// Read returns the body's bytes as they come. An end before that of the body is
+// [io.ErrUnexpectedEOF].
+func (b *plainBody) Read(p []byte) (int, error) {
+	if b.c == nil {
+		return 0, b.err
+	}
+	if b.left >= 0 && int64(len(p)) > b.left {
+		p = p[:b.left]
+	}
+	n, err := b.r.Read(p)
+	switch {
+	case b.left >= 0:
+		b.left -= int64(n)
+		if b.left == 0 {
+			b.finish()
+			return n, io.EOF
+		}
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+	case err == io.EOF && b.chunk:
+		if err = b.trailers(); err == nil {
+			b.finish()
+			return n, io.EOF
+		}
+	case err == io.EOF:
+		b.finish()
+		return n, io.EOF
+	}
+	if err != nil {
+		b.fail(err)
+	}
+	return n, err
+}
+
+// trailers reads what follows the last chunk, which nobody asked for.
+func (b *plainBody) trailers() error {
+	for range maxHead / 4 {
+		line, err := b.c.r.ReadSlice('\n')
+		if err == io.EOF {
+			return io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return err
+		}
+		switch {
+		case string(line) == "\r\n":
+			return nil
+		case !bytes.HasSuffix(line, []byte("\r\n")) || !canonical(trimLine(line)):
+			return errMalformed
+		}
+	}
+	return errMalformed
+}
+
+// finish ends a body that is complete.
+func (b *plainBody) finish() {
+	c := b.c
+	b.c, b.err = nil, io.EOF
+	if b.stop() && b.keep && c.r.Buffered() == 0 {
+		c.way.put(c)
+	} else {
+		c.close()
+	}
+}
+
+// fail ends a body that is not.
+func (b *plainBody) fail(err error) {
+	c := b.c
+	b.c, b.err = nil, err
+	b.stop()
+	c.close()
+}
+
+// Close ends the body. One that was not read to its end takes the connection
+// with it, so that the provider need not go on.
+func (b *plainBody) Close() error {
+	if b.c != nil {
+		b.fail(errors.New("the body is closed"))
+	}
+	return nil
+}

@@ -31,7 +31,7 @@ func (f *flight) answer(a *attempt) (*http.Response, error) {
 			encoding: header(resp.Header, "Content-Encoding"), strip: a.strip, length: b.length})
 	}
 	answerHeaders(resp.Header)
-	resp.Header["X-Inferoute-Provider"] = []string{a.target.provider.Name}
+	resp.Header["X-Inferoute-Provider"] = a.target.provider.name
 	rateHeaders(resp.Header, f.res.Minute)
 	if b.sse {
 		resp.Header["X-Accel-Buffering"] = []string{"no"}
@@ -41,7 +41,9 @@ func (f *flight) answer(a *attempt) (*http.Response, error) {
 		resp.ContentLength = -1
 	}
 	resp.Body = b
-	b.watchIdle()
+	if b.length < 0 || int64(len(a.prefix)) < b.length {
+		b.watchIdle()
+	}
 	if b.sse {
 		f.g.streams.Add(1)
 	}

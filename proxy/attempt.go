@@ -56,7 +56,7 @@ func (f *flight) stillborn(ctx context.Context, t target, err error) *attempt {
 
 // try sends the call to a target and waits until its answer can be committed:
 // a stream at its headers, anything else at its first byte.
-func (f *flight) try(ctx context.Context, t target, headers http.Header, probe bool) *attempt {
+func (f *flight) try(ctx context.Context, t target, probe bool) *attempt {
 	a := &attempt{target: t, number: len(f.failed) + 1, start: f.g.now(), inside: true, probe: probe}
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
 	if d := t.provider.Timeouts.FirstByte; d > 0 {
@@ -72,7 +72,7 @@ func (f *flight) try(ctx context.Context, t target, headers http.Header, probe b
 		moved.Query = setQueryValue(call.Query, "model", t.served)
 		call = &moved
 	}
-	req := t.provider.request(t.provider.noted(a), call, headers, f.body, f.edits(t))
+	req := t.provider.request(t.provider.noted(a), call, f.headers(), f.body, f.edits(t))
 	resp, err := t.provider.upstream.RoundTrip(req)
 	if err != nil {
 		a.fail(err)
@@ -107,6 +107,17 @@ func (f *flight) try(ctx context.Context, t target, headers http.Header, probe b
 	a.heard()
 	return a
 }
+
+// headers are the caller's headers as they go to a provider, without its credential.
+func (f *flight) headers() http.Header {
+	h := forwardHeaders(f.call.Header, f.call.Upgrade, f.call.secret)
+	if f.call.endpoint().isMetered() {
+		h["Accept-Encoding"] = identity
+	}
+	return h
+}
+
+var identity = []string{"identity"}
 
 // hasBody reports whether an answer of this status can have a body (RFC 9110 §6.4.1).
 func (g *Gateway) hasBody(resp *http.Response) bool {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -30,7 +31,7 @@ type fields struct {
 
 	// output is the largest stated bound of one choice, 0 = none stated.
 	output     int64
-	outputAt   map[string]output // each output field that is there, stated or not
+	outputs    [3]output // the output fields, in the order of outputFields
 	n, bestOf  int64
 	prompts    int64
 	background bool
@@ -42,8 +43,16 @@ type fields struct {
 	tokens int64
 }
 
-// output is a field that bounds the output: where its value stands, and what it
-// says, 0 = nothing.
+// outputFields are the fields that bound the output.
+var outputFields = [3]string{"max_tokens", "max_completion_tokens", "max_output_tokens"}
+
+// outputField is what is known of an output field: all zero when it is not there.
+func (f *fields) outputField(name string) *output {
+	return &f.outputs[max(0, slices.Index(outputFields[:], name))]
+}
+
+// output is a field that bounds the output: where its value stands, to == 0:
+// nowhere, and what it says, 0 = nothing.
 type output struct {
 	at span
 	n  int64
@@ -168,11 +177,8 @@ func (f *fields) read(c *cursor, name string, from int) error {
 	case "best_of":
 		f.bestOf = max(1, number(value))
 	default:
-		if f.outputAt == nil {
-			f.outputAt = make(map[string]output, 1)
-		}
 		n := number(value)
-		f.outputAt[name] = output{at, n}
+		*f.outputField(name) = output{at, n}
 		f.output = max(f.output, n)
 	}
 	return nil
@@ -244,9 +250,9 @@ func (f *fields) bound() int64 { return mulSat(f.output, f.choices()) }
 func (f *fields) states(e endpoint) bool {
 	switch e {
 	case chatCompletions:
-		return f.outputAt["max_tokens"].n > 0 || f.outputAt["max_completion_tokens"].n > 0
+		return f.outputField("max_tokens").n > 0 || f.outputField("max_completion_tokens").n > 0
 	case completions, messages, responses:
-		return f.outputAt[e.boundField("")].n > 0
+		return f.outputField(e.boundField("")).n > 0
 	}
 	return f.output > 0
 }
@@ -279,7 +285,7 @@ func (f *fields) setModel(name string) edit {
 // setOutput states the output bound under the given name.
 func (f *fields) setOutput(name string, n int64) edit {
 	value := strconv.FormatInt(n, 10)
-	if there, ok := f.outputAt[name]; ok {
+	if there := f.outputField(name); there.at.to != 0 {
 		return edit{there.at, value}
 	}
 	return f.insert(`"` + name + `":` + value)

@@ -27,10 +27,6 @@ const (
 // one answers. Until a byte of an answer was passed on, a failure in fallback_on
 // leads to the next.
 func (f *flight) forward(ctx context.Context) (*http.Response, error) {
-	headers := forwardHeaders(f.call.Header, f.call.Upgrade, f.call.secret)
-	if f.call.endpoint().isMetered() {
-		headers["Accept-Encoding"] = []string{"identity"}
-	}
 	left := f.route.targets
 	retries, misses := 0, 0
 	var again *target // the one to retry, if any
@@ -44,7 +40,7 @@ func (f *flight) forward(ctx context.Context) (*http.Response, error) {
 			refusal, again, left = err, nil, without(left, c.target)
 			continue
 		}
-		a, ok := f.attempt(ctx, c, headers, len(left) == 1 || again != nil || misses == maxMisses)
+		a, ok := f.attempt(ctx, c, len(left) == 1 || again != nil || misses == maxMisses)
 		if !ok {
 			misses++ // it changed since it was chosen: choose again
 			continue
@@ -106,7 +102,7 @@ func without(list []target, t target) []target {
 // attempt waits for a place at a target and tries it. Without ok it is not what
 // it was when it was chosen: it has begun to rest, or was filled by others. With
 // only there is nobody else to go to.
-func (f *flight) attempt(ctx context.Context, c candidate, headers http.Header, only bool) (*attempt, bool) {
+func (f *flight) attempt(ctx context.Context, c candidate, only bool) (*attempt, bool) {
 	q := c.provider.queue
 	if !q.try() {
 		if !c.full && !only {
@@ -121,7 +117,7 @@ func (f *flight) attempt(ctx context.Context, c candidate, headers http.Header, 
 		q.leave()
 		return nil, false
 	}
-	return f.try(ctx, c.target, headers, probe), true
+	return f.try(ctx, c.target, probe), true
 }
 
 // waitFor waits for a place at a provider, as long as it may take to answer.

@@ -5,10 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -57,6 +57,11 @@ func (g *Gateway) Server() (*fiber.App, error) {
 	app.Server().SecureErrorLogMessage = true
 	app.Server().ExpectHandler = h.expect
 	app.Server().Logger = quiet{}
+	app.Server().ConnState = func(conn net.Conn, state fasthttp.ConnState) {
+		if state == fasthttp.StateClosed || state == fasthttp.StateHijacked {
+			w.closed(conn, state == fasthttp.StateHijacked)
+		}
+	}
 	app.Use("/v1", func(c *fiber.Ctx) error {
 		if !isOurPath(c.Context()) {
 			return c.Next() // /v1beta, say
@@ -132,48 +137,69 @@ func (h *handler) serve(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	c, cancel := context.WithCancelCause(context.Background())
-	call.Cancel = cancel
-	conn := ctx.Conn()
-	wait := &patience{conn: conn}
-	call.Hurry = wait.hurry
-	stop := h.watcher.watch(conn, func() { cancel(errGone) })
-
-	var body *guard
+	v := &visit{h: h, call: call, cancel: cancel, patience: patience{conn: ctx.Conn()}}
+	call.Cancel, call.Hurry = v.stop, v.patience.hurry
 	if stream := ctx.RequestBodyStream(); stream != nil {
 		call.Length = int64(ctx.Request.Header.ContentLength())
-		body = &guard{r: stream, conn: conn, length: call.Length}
-		call.Body = body
-		// Who waits for the body need not wait any longer when the call ends.
-		context.AfterFunc(c, body.release)
+		v.body = &guard{r: stream, conn: ctx.Conn(), length: call.Length}
+		call.Body = v.body
 	}
+	v.unwatch = h.watcher.watch(ctx.Conn(), v.gone)
 	resp, err := h.do(c, call)
 	if err != nil {
-		stop()
-		cancel(errDone)
+		v.end()
 		if errors.Is(err, errGone) {
 			h.g.log.Info().Str("request", call.ID).Str("path", withoutKey(call.Path)).Int("status", 499).Msg("the caller left")
 			hangUp(ctx)
 			return
 		}
 		h.fail(ctx, call, err)
-		if body != nil {
-			if body.release(); !body.whole() {
-				h.linger(ctx)
-			}
+		if v.body != nil && !v.body.whole() {
+			h.linger(ctx)
 		}
 		return
 	}
-	out := &outgoing{body: resp.Body, conn: conn, patience: wait, unwatch: stop, end: func() { stop(); cancel(errDone) },
-		broken: func(err error) { h.g.log.Error().Err(err).Str("request", call.ID).Msg("the answer broke off") }}
+	v.out = outgoing{body: resp.Body, conn: ctx.Conn(), patience: &v.patience, unwatch: v.unwatch, end: v.end, broken: v.broken}
+	out := &v.out
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		h.relay(ctx, resp, out)
 		return
 	}
-	if body != nil {
+	if v.body != nil {
 		// The provider may go on reading while it answers.
-		out.upload, out.unread = body, !body.whole() && isLong(ctx)
+		out.upload, out.unread = v.body, !v.body.whole() && isLong(ctx)
 	}
 	h.reply(ctx, call, resp, out)
+}
+
+// visit is what a call has to do with its connection.
+type visit struct {
+	h        *handler
+	call     *Call
+	cancel   context.CancelCauseFunc
+	patience patience
+	body     *guard // nil when there is none
+	unwatch  func()
+	out      outgoing
+}
+
+// stop ends the call's context; nobody need wait for the body any longer.
+func (v *visit) stop(cause error) {
+	v.cancel(cause)
+	if v.body != nil {
+		v.body.release()
+	}
+}
+
+func (v *visit) gone() { v.stop(errGone) }
+
+func (v *visit) end() {
+	v.unwatch()
+	v.stop(errDone)
+}
+
+func (v *visit) broken(err error) {
+	v.h.g.log.Error().Err(err).Str("request", v.call.ID).Msg("the answer broke off")
 }
 
 // do is [Gateway.Do], for which a mistake in the program ends one call only.
@@ -185,22 +211,4 @@ func (h *handler) do(ctx context.Context, call *Call) (resp *http.Response, err 
 		}
 	}()
 	return h.g.Do(ctx, call)
-}
-
-// call copies a request out of the server's memory.
-func (h *handler) call(ctx *fasthttp.RequestCtx) *Call {
-	head := &ctx.Request.Header
-	uri := ctx.URI()
-	call := &Call{ID: newRequestID(), Start: h.g.now(), Method: string(head.Method()),
-		Path: string(uri.PathOriginal()), Query: string(uri.QueryString()), Header: make(http.Header, 16)}
-	if call.Query == "" {
-		call.BareQuery = strings.HasSuffix(string(head.RequestURI()), "?")
-	}
-	for name, value := range head.All() {
-		key := string(name)
-		call.Header[key] = append(call.Header[key], string(value))
-	}
-	call.From = callerAddress(ctx.RemoteAddr(), call.Header["X-Forwarded-For"], h.g.state.Load().cfg.TrustedProxies)
-	call.Upgrade = asksWebSocket(call.Method, call.Header)
-	return call
 }

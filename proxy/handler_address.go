@@ -9,11 +9,14 @@ import (
 // callerAddress is the peer's address, or, where the peer is a trusted proxy,
 // the rightmost address in X-Forwarded-For that is not one.
 func callerAddress(peer net.Addr, forwarded []string, trusted []netip.Prefix) netip.Addr {
-	ap, err := netip.ParseAddrPort(peer.String())
-	if err != nil {
+	tcp, ok := peer.(*net.TCPAddr)
+	if !ok {
 		return netip.Addr{}
 	}
-	from := ap.Addr().Unmap().WithZone("")
+	from := tcp.AddrPort().Addr().Unmap().WithZone("")
+	if len(forwarded) == 0 {
+		return from
+	}
 	isTrusted := func(a netip.Addr) bool {
 		for _, p := range trusted {
 			if p.Contains(a) {

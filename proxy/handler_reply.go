@@ -2,12 +2,14 @@ package proxy
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,10 +40,33 @@ func (h *handler) reply(ctx *fasthttp.RequestCtx, call *Call, resp *http.Respons
 		}
 		h.unchunked(ctx, body)
 		return
+	case length >= 0 && isWhole(resp):
+		if err := appendAll(out, body); err != nil {
+			abort(body.conn)
+			hangUp(ctx)
+		}
+		return
 	}
 	// What is not all there already may break off: the caller then has the head.
-	out.ImmediateHeaderFlush = stream || length > 0 && !isWhole(resp)
+	out.ImmediateHeaderFlush = stream || length > 0
 	ctx.SetBodyStream(body, int(length))
+}
+
+// appendAll reads a short body whole, which settles it, and ends it.
+func appendAll(out *fasthttp.Response, body *outgoing) error {
+	defer func() { _ = body.Close() }()
+	buf := prefixes.Get().(*[prefixSize]byte)
+	defer prefixes.Put(buf)
+	for {
+		n, err := body.Read(buf[:])
+		out.AppendBody(buf[:n])
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // setHead copies status and headers of an answer.
@@ -177,15 +202,31 @@ func (o *outgoing) Close() (err error) {
 	return o.body.Close()
 }
 
+// dates read a header with nothing but a date in it.
+var dates = sync.Pool{New: func() any { return &dateReader{r: bufio.NewReaderSize(nil, 128)} }}
+
+type dateReader struct {
+	text  []byte
+	bytes bytes.Reader
+	r     *bufio.Reader
+}
+
 // setDate begins a header with a date, the present one if it is empty. The
 // header can't be told one, since the server dates its answers by itself, but
 // it keeps one that it reads.
 func setDate(h *fasthttp.ResponseHeader, date string) {
+	d := dates.Get().(*dateReader)
+	defer dates.Put(d)
+	d.text = append(d.text[:0], "HTTP/1.1 304 \r\nDate: "...) // a status that says nothing of a body
 	if date == "" || len(date) > 40 {
-		date = string(fasthttp.AppendHTTPDate(make([]byte, 0, 40), time.Now()))
+		d.text = fasthttp.AppendHTTPDate(d.text, time.Now())
+	} else {
+		d.text = append(d.text, date...)
 	}
-	head := "HTTP/1.1 304 \r\nDate: " + date + "\r\n\r\n" // of a status that says nothing of a body
-	_ = h.Read(bufio.NewReaderSize(strings.NewReader(head), 128))
+	d.text = append(d.text, "\r\n\r\n"...)
+	d.bytes.Reset(d.text)
+	d.r.Reset(&d.bytes)
+	_ = h.Read(d.r)
 	h.SetStatusCode(http.StatusOK)
 	h.SetStatusMessage(nil)
 }

@@ -7,29 +7,47 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// hopByHop are the headers that belong to one connection (RFC 9110 §7.6.1), in
-// canonical form.
-var hopByHop = []string{"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate",
-	"Proxy-Authorization", "Proxy-Authentication-Info", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
+// isHopByHop reports whether a header, in canonical form, belongs to one
+// connection (RFC 9110 §7.6.1).
+func isHopByHop(name string) bool {
+	switch name {
+	case "Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate",
+		"Proxy-Authorization", "Proxy-Authentication-Info", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
+		return true
+	}
+	return false
+}
 
-// callerOnly are the headers of a request that are for TokenHub alone:
+// isCallerOnly reports whether a header of a request is for TokenHub alone:
 // credentials, and what the provider has no business to know or to believe.
-var callerOnly = []string{"Authorization", "X-Api-Key", "Api-Key", "Cookie", "Forwarded", "X-Real-Ip",
-	"Host", "Content-Length", "Expect", "Http2-Settings"}
+func isCallerOnly(name string) bool {
+	switch name {
+	case "Authorization", "X-Api-Key", "Api-Key", "Cookie", "Forwarded", "X-Real-Ip",
+		"Host", "Content-Length", "Expect", "Http2-Settings":
+		return true
+	}
+	return strings.HasPrefix(name, "X-Forwarded-")
+}
 
-// providerOnly are the headers of an answer that would act on TokenHub's own
-// origin in a browser, or give orders to a proxy in front of TokenHub: nginx and
-// others send the file that one of the latter names.
-var providerOnly = []string{"Set-Cookie", "Set-Cookie2", "Alt-Svc", "Strict-Transport-Security", "Clear-Site-Data",
-	"X-Accel-Redirect", "X-Sendfile", "X-Lighttpd-Send-File", "X-Reproxy-Url"}
+// isProviderOnly reports whether a header of an answer would act on TokenHub's
+// own origin in a browser, or give orders to a proxy in front of TokenHub: nginx
+// and others send the file that one of the latter names.
+func isProviderOnly(name string) bool {
+	switch name {
+	case "Set-Cookie", "Set-Cookie2", "Alt-Svc", "Strict-Transport-Security", "Clear-Site-Data",
+		"X-Accel-Redirect", "X-Sendfile", "X-Lighttpd-Send-File", "X-Reproxy-Url":
+		return true
+	}
+	return strings.HasPrefix(name, "Access-Control-")
+}
 
 // forwardHeaders returns what goes to the provider of the caller's headers. The
 // values are shared with h. Programs that show their key in several ways at once
 // are many: a header that holds the secret is a credential, whatever its name.
 func forwardHeaders(h http.Header, upgrade bool, secret string) http.Header {
-	out := make(http.Header, len(h)+2)
+	out := make(http.Header, len(h)+3)
 	for name, values := range h {
-		if strings.HasPrefix(name, "X-Forwarded-") || isOurs(name) || !httpguts.ValidHeaderFieldName(name) {
+		if isHopByHop(name) || isCallerOnly(name) || isOurs(name) || !httpguts.ValidHeaderFieldName(name) {
 			continue
 		}
 		if holds(values, secret) && !(upgrade && name == "Sec-Websocket-Protocol") { // a list: see askUpgrade
@@ -37,10 +55,7 @@ func forwardHeaders(h http.Header, upgrade bool, secret string) http.Header {
 		}
 		out[name] = values
 	}
-	dropHopByHop(out)
-	for _, name := range callerOnly {
-		delete(out, name)
-	}
+	dropNamed(out, h["Connection"])
 	if upgrade {
 		askUpgrade(out)
 	}
@@ -70,12 +85,9 @@ func holds(values []string, secret string) bool {
 
 // answerHeaders takes out of a provider's headers what must not reach the caller.
 func answerHeaders(h http.Header) {
-	dropHopByHop(h)
-	for _, name := range providerOnly {
-		delete(h, name)
-	}
+	dropNamed(h, h["Connection"])
 	for name := range h {
-		if strings.HasPrefix(name, "Access-Control-") || isOurs(name) || !httpguts.ValidHeaderFieldName(name) {
+		if isHopByHop(name) || isProviderOnly(name) || isOurs(name) || !httpguts.ValidHeaderFieldName(name) {
 			delete(h, name)
 		}
 	}
@@ -86,17 +98,14 @@ func isOurs(name string) bool {
 	return strings.HasPrefix(name, "X-Tokenhub-") || strings.HasPrefix(name, "X-Inferoute-")
 }
 
-// dropHopByHop deletes the headers of one connection and those that Connection names.
-func dropHopByHop(h http.Header) {
-	for _, line := range h["Connection"] {
+// dropNamed deletes the headers that Connection names.
+func dropNamed(h http.Header, connection []string) {
+	for _, line := range connection {
 		for name := range strings.SplitSeq(line, ",") {
 			if name = strings.TrimSpace(name); name != "" {
 				h.Del(name)
 			}
 		}
-	}
-	for _, name := range hopByHop {
-		delete(h, name)
 	}
 }
 

@@ -13,10 +13,9 @@ import (
 // that left, a request that was at fault and one that found no place say nothing.
 func (f *flight) judge(ctx context.Context, a *attempt, reason string) {
 	h, served, now := a.target.provider.health, a.target.served, f.g.now()
-	var own *Error
 	switch {
 	case errors.Is(a.err, errFull):
-	case causeOf(ctx) != nil, errors.As(a.err, &own), reason == "" && a.resp.StatusCode >= 400:
+	case causeOf(ctx) != nil, isOwn(a.err), reason == "" && a.resp.StatusCode >= 400:
 		h.left(served, a.probe)
 	case reason == "":
 		f.g.tell(a.target, h.answered(served, a.start, now, a.firstByte, a.probe), "")
@@ -29,6 +28,15 @@ func (f *flight) judge(ctx context.Context, a *attempt, reason string) {
 		f.g.tell(a.target, h.failed(served, a.start, now, why, wish, a.probe), why)
 	}
 	a.probe = false
+}
+
+// isOwn reports whether an error is one of the gateway's, for the caller.
+func isOwn(err error) bool {
+	if err == nil {
+		return false
+	}
+	var own *Error
+	return errors.As(err, &own)
 }
 
 // judgeEnd tells the health how an answer that was passed on ended; reason is

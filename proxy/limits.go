@@ -69,17 +69,28 @@ func dollars(micro int64) string {
 // rateHeaders writes where a key stands in the minute, for the kinds that it
 // limits, in place of the provider's own.
 func rateHeaders(h http.Header, m db.MinuteState) {
-	put := func(kind string, limit, left int64) {
+	if m.RequestLimit == 0 && m.TokenLimit == 0 {
+		return
+	}
+	reset := []string{strconv.FormatInt(m.Reset.Unix(), 10)}
+	put := func(names *rateNames, limit, left int64) {
 		if limit == 0 {
 			return
 		}
-		h["X-Ratelimit-Limit-"+kind] = []string{strconv.FormatInt(limit, 10)}
-		h["X-Ratelimit-Remaining-"+kind] = []string{strconv.FormatInt(max(0, left), 10)}
-		h["X-Ratelimit-Reset-"+kind] = []string{strconv.FormatInt(m.Reset.Unix(), 10)}
+		values := []string{strconv.FormatInt(limit, 10), strconv.FormatInt(max(0, left), 10)}
+		h[names.limit], h[names.remaining], h[names.reset] = values[:1:1], values[1:], reset
 	}
-	put("Requests", m.RequestLimit, m.RequestsLeft)
-	put("Tokens", m.TokenLimit, m.TokensLeft)
+	put(&requestNames, m.RequestLimit, m.RequestsLeft)
+	put(&tokenNames, m.TokenLimit, m.TokensLeft)
 }
+
+// rateNames are the headers of one kind of rate limit.
+type rateNames struct{ limit, remaining, reset string }
+
+var (
+	requestNames = rateNames{"X-Ratelimit-Limit-Requests", "X-Ratelimit-Remaining-Requests", "X-Ratelimit-Reset-Requests"}
+	tokenNames   = rateNames{"X-Ratelimit-Limit-Tokens", "X-Ratelimit-Remaining-Tokens", "X-Ratelimit-Reset-Tokens"}
+)
 
 // minuteOf works out the state of the minute from a key's usage, for answers
 // that reserved nothing.

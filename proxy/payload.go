@@ -115,6 +115,13 @@ func (b *bodies) tooLarge() *Error {
 var errNoRoom = &Error{Code: "server_busy", RetryAfter: time.Second,
 	Message: "The server holds as many request bodies as it may. Try again in a moment."}
 
+// wait waits for room for n bytes.
+func (b *bodies) wait(ctx context.Context, n int64) bool {
+	ctx, cancel := context.WithTimeout(ctx, bodyWait)
+	defer cancel()
+	return b.room.Acquire(ctx, n) == nil
+}
+
 // noRoom says why a request got no memory: its caller has left, or others hold it all.
 func noRoom(ctx context.Context) error {
 	if ctx.Err() != nil {
@@ -244,9 +251,7 @@ func (b *bodies) hold(ctx context.Context, call *Call) (*payload, error) {
 		return nil, err
 	}
 	if n := call.Length; n >= 0 {
-		wait, cancel := context.WithTimeout(ctx, bodyWait)
-		defer cancel()
-		if err := b.room.Acquire(wait, n); err != nil {
+		if !b.room.TryAcquire(n) && !b.wait(ctx, n) {
 			return nil, noRoom(ctx)
 		}
 		p.held = n

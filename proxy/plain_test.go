@@ -66,9 +66,8 @@ func FuzzPlainHead(f *testing.F) {
 			t.Error("the connection is kept, net/http would close it")
 		}
 		for _, h := range []http.Header{ours.Header, theirs.Header} {
-			dropHopByHop(h)
 			for name := range h {
-				if !httpguts.ValidHeaderFieldName(name) { // dropped by answerHeaders
+				if isHopByHop(name) || !httpguts.ValidHeaderFieldName(name) { // dropped by answerHeaders
 					delete(h, name)
 				}
 			}

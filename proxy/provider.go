@@ -21,6 +21,10 @@ import (
 type provider struct {
 	config.Provider
 	scheme, host, path string // of BaseURL; path without a trailing slash
+	// own are the configured headers and the credential, by canonical name.
+	own map[string][]string
+	// name is the Name as the value of a header.
+	name []string
 	// upstream is the way there. All that the gateway needs of it is RoundTrip:
 	// one request, no redirects, no retries of anything that may have been read.
 	upstream http.RoundTripper
@@ -42,6 +46,7 @@ func newProvider(c config.Provider) (*provider, error) {
 	}
 	p := &provider{Provider: c, scheme: base.Scheme, host: base.Host, path: base.EscapedPath(), upstream: transport,
 		health: newHealth(), queue: newQueue(c.MaxConcurrency)}
+	p.own, p.name = p.ownHeaders(), []string{c.Name}
 	if way := newPlain(base, newDialer(c), transport); way != nil {
 		p.upstream = way
 	}
@@ -114,8 +119,9 @@ func (p *provider) url(call *Call) *url.URL {
 	return u
 }
 
-// authorize adds the provider's credential and configured headers.
-func (p *provider) authorize(h http.Header) {
+// ownHeaders are the provider's credential and configured headers.
+func (p *provider) ownHeaders() map[string][]string {
+	h := map[string][]string{}
 	for name, value := range p.Headers {
 		h[http.CanonicalHeaderKey(name)] = []string{value.Reveal()}
 	}
@@ -127,27 +133,27 @@ func (p *provider) authorize(h http.Header) {
 	case "api-key":
 		h["Api-Key"] = []string{p.APIKey.Reveal()}
 	}
+	return h
 }
 
 // request makes the request for one attempt. headers are the caller's, already
-// stripped; they are not changed.
+// stripped; they become the request's.
 func (p *provider) request(ctx context.Context, call *Call, headers http.Header, body *payload, edits []edit) *http.Request {
-	h := make(http.Header, len(headers)+len(p.Headers)+2)
-	for name, values := range headers {
-		h[name] = values
+	for name, values := range p.own {
+		headers[name] = values
 	}
-	p.authorize(h)
-	r := &http.Request{Method: call.Method, URL: p.url(call), Host: p.host, Header: h,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+	r := new(http.Request).WithContext(ctx)
+	r.Method, r.URL, r.Host, r.Header = call.Method, p.url(call), p.host, headers
+	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.1", 1, 1
 	if body.none {
-		return r.WithContext(ctx)
+		return r
 	}
 	bytes, length := body.open(edits)
 	r.ContentLength = length
 	if length == 0 {
 		// Said explicitly by the caller, so said explicitly again.
-		r.Body, r.TransferEncoding = http.NoBody, []string{"identity"}
-		return r.WithContext(ctx)
+		r.Body, r.TransferEncoding = http.NoBody, identity
+		return r
 	}
 	r.Body = io.NopCloser(bytes)
 	if body.replayable() {
@@ -156,7 +162,7 @@ func (p *provider) request(ctx context.Context, call *Call, headers http.Header,
 			return io.NopCloser(again), nil
 		}
 	}
-	return r.WithContext(ctx)
+	return r
 }
 
 // noted returns the context of an attempt under which RoundTrip notes how far it

@@ -110,6 +110,9 @@ func (s *state) group(name, strategy string) group {
 // add adds the targets of a name; one that is on the route already is not tried
 // twice.
 func (r *route) add(g group, targets []target) {
+	if r.targets == nil {
+		r.targets = targets[:0] // theirs, which nobody else has
+	}
 	for _, t := range targets {
 		if !slices.ContainsFunc(r.targets, func(o target) bool { return o.place() == t.place() }) {
 			t.group = len(r.groups)
@@ -198,12 +201,11 @@ func (s *state) resolve(key *db.Key, name string) ([]target, *Error) {
 	if len(all) == 0 {
 		return nil, failf("model_not_found", "The model %q does not exist here. GET /v1/models lists those that this API key may call.", name)
 	}
-	isAlias := s.aliases[name] != nil
-	var open []target
-	reason := failf("model_not_allowed", "This API key may not call the model %q. GET /v1/models lists those that it may call.", name)
+	isAlias, elsewhere := s.aliases[name] != nil, false
+	open := all[:0]
 	for _, t := range all {
 		if !providerAllowed(key, t.provider.Name) {
-			reason = failf("provider_not_allowed", "This API key may not use the provider of the model %q.", name)
+			elsewhere = true
 			continue
 		}
 		if !modelAllowed(key, t.asked, t.provider.Name, t.served) {
@@ -214,10 +216,13 @@ func (s *state) resolve(key *db.Key, name string) ([]target, *Error) {
 			break
 		}
 	}
-	if len(open) == 0 {
-		return nil, reason
+	switch {
+	case len(open) > 0:
+		return open, nil
+	case elsewhere:
+		return nil, failf("provider_not_allowed", "This API key may not use the provider of the model %q.", name)
 	}
-	return open, nil
+	return nil, failf("model_not_allowed", "This API key may not call the model %q. GET /v1/models lists those that it may call.", name)
 }
 
 // untouched routes a call that names no model: to the provider named in

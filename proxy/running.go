@@ -6,12 +6,11 @@ import (
 	"tokenhub/db"
 )
 
-// running knows the calls that are on their way, by key, so that the ones of a
-// revoked key can be ended.
+// running knows the calls that are on their way, so that the ones of a revoked
+// key can be ended.
 type running struct {
-	mu    sync.Mutex // guards what follows
-	byKey map[string]map[*flight]struct{}
-	count int
+	mu  sync.Mutex // guards what follows
+	all map[*flight]struct{}
 	// idle is closed when the last call ended, while somebody waits for it.
 	idle chan struct{}
 }
@@ -19,30 +18,17 @@ type running struct {
 func (r *running) add(f *flight) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.byKey == nil {
-		r.byKey = map[string]map[*flight]struct{}{}
+	if r.all == nil {
+		r.all = map[*flight]struct{}{}
 	}
-	set := r.byKey[f.key.ID]
-	if set == nil {
-		set = make(map[*flight]struct{}, 1)
-		r.byKey[f.key.ID] = set
-	}
-	set[f] = struct{}{}
-	r.count++
+	r.all[f] = struct{}{}
 }
 
 func (r *running) remove(f *flight) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	set := r.byKey[f.key.ID]
-	if _, ok := set[f]; !ok {
-		return
-	}
-	delete(set, f)
-	if len(set) == 0 {
-		delete(r.byKey, f.key.ID)
-	}
-	if r.count--; r.count == 0 && r.idle != nil {
+	delete(r.all, f)
+	if len(r.all) == 0 && r.idle != nil {
 		close(r.idle)
 		r.idle = nil
 	}
@@ -55,8 +41,10 @@ func (r *running) keyChanged(k *db.Key) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for f := range r.byKey[k.ID] {
-		f.end(errRevoked)
+	for f := range r.all {
+		if f.key.ID == k.ID {
+			f.end(errRevoked)
+		}
 	}
 }
 
@@ -64,10 +52,8 @@ func (r *running) keyChanged(k *db.Key) {
 func (r *running) endAll(cause error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, set := range r.byKey {
-		for f := range set {
-			f.end(cause)
-		}
+	for f := range r.all {
+		f.end(cause)
 	}
 }
 
@@ -79,7 +65,7 @@ func (r *running) wait() <-chan struct{} {
 		r.idle = make(chan struct{})
 	}
 	idle := r.idle
-	if r.count == 0 {
+	if len(r.all) == 0 {
 		close(idle)
 		r.idle = nil
 	}
@@ -90,5 +76,5 @@ func (r *running) wait() <-chan struct{} {
 func (r *running) len() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.count
+	return len(r.all)
 }

@@ -3,7 +3,6 @@ package proxy
 import (
 	"net"
 	"sync"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,20 +10,31 @@ import (
 // watcher notices callers that close, reset or half-close their connection
 // while their request is served: the server itself would only notice when it
 // writes. One epoll instance asks the kernel for EPOLLRDHUP, which comes
-// although unread bytes are waiting, and under TLS; no byte is consumed.
+// although unread bytes are waiting, and under TLS; no byte is consumed. A
+// connection is entered once, with its first request.
 type watcher struct {
 	epoll int
 
-	mu      sync.Mutex // guards what follows
-	gone    map[watched]func()
+	mu      sync.Mutex // guards what follows, and the watched
+	byConn  map[net.Conn]*watched
+	byFD    map[int32]*watched
 	counter uint32
 }
 
-// watched is one registration: the counter tells a descriptor from its
-// successor of the same number.
+// watched is one connection.
 type watched struct {
-	fd int32
-	n  uint32
+	w    *watcher
+	conn net.Conn
+	fd   int32
+	// n tells a descriptor from its successor of the same number.
+	n uint32
+	// gone is told that the peer left; nil while no request is served.
+	gone func()
+	// left says that it did.
+	left bool
+	// last says that the connection serves no further request.
+	last bool
+	stop func()
 }
 
 func newWatcher() (*watcher, error) {
@@ -32,7 +42,7 @@ func newWatcher() (*watcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &watcher{epoll: fd, gone: map[watched]func(){}}, nil
+	return &watcher{epoll: fd, byConn: map[net.Conn]*watched{}, byFD: map[int32]*watched{}}, nil
 }
 
 // run calls back until the process ends.
@@ -44,64 +54,102 @@ func (w *watcher) run() {
 			return
 		}
 		for _, e := range events[:max(n, 0)] {
-			key := watched{e.Fd, uint32(e.Pad)}
-			w.mu.Lock()
-			gone := w.gone[key]
-			delete(w.gone, key)
-			w.mu.Unlock()
-			if gone != nil {
+			if gone := w.leave(e.Fd, uint32(e.Pad)); gone != nil {
 				gone()
 			}
 		}
 	}
 }
 
-// watch calls gone, once, when the peer of conn leaves. stop must be called
-// before the connection serves its next request.
+// leave notes that the peer of a connection left, and returns who is to be told.
+func (w *watcher) leave(fd int32, n uint32) (gone func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	x := w.byFD[fd]
+	if x == nil || x.n != n || x.left {
+		return nil
+	}
+	x.left = true
+	gone, x.gone = x.gone, nil
+	return gone
+}
+
+// watch calls gone, once, when the peer of conn leaves, or has left. stop must
+// be called before the connection serves its next request.
 func (w *watcher) watch(conn net.Conn, gone func()) (stop func()) {
-	raw := rawConn(conn)
-	if raw == nil {
+	x := w.watched(conn)
+	if x == nil {
 		return func() {}
 	}
 	w.mu.Lock()
-	w.counter++
-	key := watched{n: w.counter}
+	left := x.left
+	if !left {
+		x.gone = gone
+	}
 	w.mu.Unlock()
-	added := false
+	if left {
+		gone()
+	}
+	return x.stop
+}
+
+// watched is the entry of a connection, a new one with its first request; nil
+// where there is no socket.
+func (w *watcher) watched(conn net.Conn) *watched {
+	w.mu.Lock()
+	x := w.byConn[conn]
+	w.mu.Unlock()
+	if x != nil {
+		return x
+	}
+	raw := rawConn(conn)
+	if raw == nil {
+		return nil
+	}
+	x = &watched{w: w, conn: conn}
+	x.stop = x.end
 	_ = raw.Control(func(fd uintptr) {
-		key.fd = int32(fd)
 		w.mu.Lock()
-		w.gone[key] = gone
+		w.counter++
+		x.fd, x.n = int32(fd), w.counter
+		w.byConn[conn], w.byFD[x.fd] = x, x
 		w.mu.Unlock()
-		event := unix.EpollEvent{Events: unix.EPOLLRDHUP | unix.EPOLLONESHOT, Fd: key.fd, Pad: int32(key.n)}
-		added = unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, int(fd), &event) == nil
+		// Each change is told once. The descriptor leaves with its closing.
+		event := unix.EpollEvent{Events: unix.EPOLLRDHUP | unix.EPOLLET, Fd: x.fd, Pad: int32(x.n)}
+		_ = unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, int(fd), &event)
 	})
-	return func() {
-		w.mu.Lock()
-		delete(w.gone, key)
-		w.mu.Unlock()
-		if added {
-			_ = raw.Control(func(fd uintptr) { _ = unix.EpollCtl(w.epoll, unix.EPOLL_CTL_DEL, int(fd), nil) })
-		}
+	return x
+}
+
+// end ends the watch for one request.
+func (x *watched) end() {
+	x.w.mu.Lock()
+	defer x.w.mu.Unlock()
+	x.gone = nil
+	if x.last {
+		x.w.forget(x)
 	}
 }
 
-// rawConn is the socket below a connection, TLS or not; nil if there is none.
-func rawConn(conn net.Conn) syscall.RawConn {
-	for {
-		inner, ok := conn.(interface{ NetConn() net.Conn })
-		if !ok {
-			break
-		}
-		conn = inner.NetConn()
+// forget takes a connection out. mu is held.
+func (w *watcher) forget(x *watched) {
+	delete(w.byConn, x.conn)
+	if w.byFD[x.fd] == x { // else the number has a new owner
+		delete(w.byFD, x.fd)
 	}
-	sc, ok := conn.(syscall.Conn)
-	if !ok {
-		return nil
+}
+
+// closed is told by the server that it closed a connection, or gave it away:
+// then somebody may still answer on it.
+func (w *watcher) closed(conn net.Conn, givenAway bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	x := w.byConn[conn]
+	switch {
+	case x == nil:
+	case givenAway && x.gone != nil:
+		x.last = true
+	default:
+		w.forget(x)
 	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return nil
-	}
-	return raw
 }

@@ -49,19 +49,8 @@ func hasLeft(raw syscall.RawConn) (left bool) {
 }
 
 func (w *watcher) watch(conn net.Conn, gone func()) (stop func()) {
-	for {
-		inner, ok := conn.(interface{ NetConn() net.Conn })
-		if !ok {
-			break
-		}
-		conn = inner.NetConn()
-	}
-	sc, ok := conn.(syscall.Conn)
-	if !ok {
-		return func() {}
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
+	raw := rawConn(conn)
+	if raw == nil {
 		return func() {}
 	}
 	w.mu.Lock()
@@ -73,3 +62,5 @@ func (w *watcher) watch(conn net.Conn, gone func()) (stop func()) {
 		w.mu.Unlock()
 	}
 }
+
+func (w *watcher) closed(net.Conn, bool) {}

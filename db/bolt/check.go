@@ -130,10 +130,10 @@ func (c *checker) check(tx *bbolt.Tx, dir string) error {
 	for i := range newest {
 		newest[i] = 0xFF
 	}
-	c.problem(eachRequest(c.ctx, tx, newest, func(k requestKey, sealed []byte) (bool, error) {
+	c.problem(eachRequest(c.ctx, tx, newest, everyHour, func(k requestKey, sealed []byte) (bool, error) {
 		value, err := unseal(bucketRequests, k[:], sealed)
 		if err == nil {
-			_, err = decodeRecord(value)
+			_, err = decodeRecord(value, nil)
 		}
 		c.problem(err)
 		c.Requests++

@@ -173,6 +173,7 @@ func (d *DB) foldTo(end position) error {
 // and told to damage. Missing files are passed over: what is not there was
 // folded or is gone.
 func readJournal(dir string, from, end position, limit int64, instance []byte, fn func(*entry, position), damage func(at position, n int64)) (position, error) {
+	known := texts{}
 	for from.compare(end) < 0 {
 		last := from.seq == end.seq
 		data, size, err := readPart(journalPath(dir, from.seq), from.off, limit, instance)
@@ -199,7 +200,7 @@ func readJournal(dir string, from, end position, limit int64, instance []byte, f
 			size = end.off
 		}
 		n, read := scanFrames(data, from.off+int64(len(data)) >= size, func(payload []byte, at int) {
-			e, err := decodeRecord(payload)
+			e, err := decodeRecord(payload, known)
 			if err != nil {
 				damage(position{from.seq, from.off + int64(at)}, int64(len(payload)))
 				return

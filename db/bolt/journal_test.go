@@ -369,11 +369,11 @@ func FuzzRecord(f *testing.F) {
 	f.Add(appendRecord(nil, &e))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		e, err := decodeRecord(b)
+		e, err := decodeRecord(b, nil)
 		if err != nil {
 			return
 		}
-		again, err := decodeRecord(appendRecord(nil, &e))
+		again, err := decodeRecord(appendRecord(nil, &e), texts{})
 		if err != nil || again != e {
 			t.Errorf("got %+v, %v, want %+v", again, err, e)
 		}

@@ -32,6 +32,13 @@ const (
 	flagBroken
 )
 
+const (
+	// recordHead is the length of version, flags and start.
+	recordHead = 10
+	// statusAt is the place of the status among the numbers.
+	statusAt = 4
+)
+
 // maxText is the length at which a text in a record is cut; names that are
 // longer than that never come so far.
 const maxText = 1 << 10
@@ -71,10 +78,25 @@ func appendRecord(b []byte, e *entry) []byte {
 	return b
 }
 
+// texts gives texts that come again and again, as all of a record but its ID,
+// one piece of memory. A nil one gives each a new one.
+type texts map[string]string
+
+func (t texts) of(b []byte) string {
+	text, ok := t[string(b)]
+	if !ok {
+		text = string(b)
+		if len(t) < 10_000 && t != nil {
+			t[text] = text
+		}
+	}
+	return text
+}
+
 // decodeRecord is the inverse of appendRecord; b is not kept.
-func decodeRecord(b []byte) (entry, error) {
+func decodeRecord(b []byte, known texts) (entry, error) {
 	var e entry
-	if len(b) < 10 || b[0] != recordVersion || b[1] >= flagBroken<<1 {
+	if len(b) < recordHead || b[0] != recordVersion || b[1] >= flagBroken<<1 {
 		return e, errRecord
 	}
 	r := &e.rec
@@ -82,7 +104,7 @@ func decodeRecord(b []byte) (entry, error) {
 	e.charged, e.ownModel, e.ownServed = flags&flagCharged != 0, flags&flagOwnModel != 0, flags&flagOwnServed != 0
 	r.Stream, r.Broken = flags&flagStream != 0, flags&flagBroken != 0
 	r.Start = time.Unix(0, int64(binary.BigEndian.Uint64(b[2:]))).UTC()
-	b = b[10:]
+	b = b[recordHead:]
 	var latency, firstByte, status, attempt int64
 	for _, p := range [...]*int64{
 		&e.day, &e.month, &latency, &firstByte, &status, &attempt, &r.Cost,
@@ -96,12 +118,17 @@ func decodeRecord(b []byte) (entry, error) {
 	}
 	r.Latency, r.FirstByte = time.Duration(latency), time.Duration(firstByte)
 	r.Status, r.Attempt = int(status), int(attempt)
-	for _, p := range [...]*string{&r.ID, &r.KeyID, &r.Model, &r.Served, &r.Provider, &r.Endpoint, &r.Source, &r.Error} {
+	for i, p := range [...]*string{&r.ID, &r.KeyID, &r.Model, &r.Served, &r.Provider, &r.Endpoint, &r.Source, &r.Error} {
 		n, size := binary.Uvarint(b)
 		if size <= 0 || n > maxText || uint64(len(b)-size) < n {
 			return e, errRecord
 		}
-		*p, b = string(b[size:size+int(n)]), b[size+int(n):]
+		if text := b[size : size+int(n)]; i == 0 {
+			*p = string(text)
+		} else {
+			*p = known.of(text)
+		}
+		b = b[size+int(n):]
 	}
 	if len(b) != 0 {
 		return e, errRecord

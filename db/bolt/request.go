@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"slices"
 
 	"go.etcd.io/bbolt"
@@ -20,11 +21,16 @@ const secondsPerDay = secondsPerHour * hoursPerDay
 type requestKey [16]byte
 
 func (n numbered) key() (k requestKey) {
-	binary.BigEndian.PutUint64(k[:], uint64(n.rec.Start.UnixNano())^1<<63)
+	k.setNanos(n.rec.Start.UnixNano())
 	binary.BigEndian.PutUint32(k[8:], uint32(n.end.seq))
 	binary.BigEndian.PutUint32(k[12:], uint32(n.end.off))
 	return k
 }
+
+// nanos is the start in Unix nanoseconds.
+func (k requestKey) nanos() int64 { return int64(binary.BigEndian.Uint64(k[:]) ^ 1<<63) }
+
+func (k *requestKey) setNanos(n int64) { binary.BigEndian.PutUint64(k[:], uint64(n)^1<<63) }
 
 func (k requestKey) compare(o requestKey) int { return bytes.Compare(k[:], o[:]) }
 
@@ -32,14 +38,20 @@ func (k requestKey) compare(o requestKey) int { return bytes.Compare(k[:], o[:])
 func addRequests(tx *bbolt.Tx, list []numbered) error {
 	slices.SortFunc(list, func(a, b numbered) int { return a.key().compare(b.key()) })
 	root := tx.Bucket([]byte(bucketRequests))
+	var b *bbolt.Bucket
+	var day int64 // whose bucket b is
+	var buf []byte
 	for _, n := range list {
-		b, err := root.CreateBucketIfNotExists(dayName(floorDiv(n.rec.Start.Unix(), secondsPerDay)))
-		if err != nil {
-			return err
+		if of := floorDiv(n.rec.Start.Unix(), secondsPerDay); b == nil || of != day {
+			var err error
+			if b, err = root.CreateBucketIfNotExists(dayName(of)); err != nil {
+				return err
+			}
+			day, b.FillPercent = of, 0.9 // records are nearly only ever appended
 		}
-		b.FillPercent = 0.9 // records are nearly only ever appended
 		k := n.key()
-		if err := b.Put(k[:], seal(appendRecord(nil, n.entry))); err != nil {
+		buf = appendRecord(buf[:0], n.entry)
+		if err := b.Put(k[:], seal(buf)); err != nil {
 			return err
 		}
 	}
@@ -59,21 +71,21 @@ func (d *DB) Requests(ctx context.Context, q db.RequestQuery) ([]db.Record, stri
 	p := &requestPage{q: q, limit: pageLimit(q.Limit), before: before}
 	err := d.snapshot(func(tx *bbolt.Tx, recent []numbered) error {
 		slices.SortFunc(recent, func(a, b numbered) int { return b.key().compare(a.key()) })
-		err := eachRequest(ctx, tx, before, func(k requestKey, sealed []byte) (bool, error) {
+		err := eachRequest(ctx, tx, before, d.hours(ctx, tx, &q).may, func(k requestKey, sealed []byte) (bool, error) {
 			for len(recent) > 0 && recent[0].key().compare(k) > 0 {
 				if p.full(recent[0].key(), recent[0].entry) {
 					return false, nil
 				}
 				recent = recent[1:]
 			}
-			if !p.mayMatch(sealed) {
+			if !p.mayMatch(sealed) || !p.mayHaveStatus(sealed) {
 				return true, nil
 			}
 			value, err := unseal(bucketRequests, k[:], sealed)
 			if err != nil {
 				return false, err
 			}
-			e, err := decodeRecord(value)
+			e, err := decodeRecord(value, nil)
 			if err != nil {
 				return false, fmt.Errorf("record %x of %s: %w", k, bucketRequests, err)
 			}
@@ -113,6 +125,33 @@ func (p *requestPage) mayMatch(sealed []byte) bool {
 	return true
 }
 
+// mayHaveStatus reports the same by the status, which stands behind numbers of
+// few bytes each.
+func (p *requestPage) mayHaveStatus(sealed []byte) bool {
+	if p.q.Status == 0 || len(sealed) < sealSize+recordHead {
+		return true // what is damaged is found when it is decoded
+	}
+	b := sealed[sealSize+recordHead:]
+	var status int64
+	for range statusAt + 1 {
+		n, size := binary.Varint(b)
+		if size <= 0 {
+			return true
+		}
+		status, b = n, b[size:]
+	}
+	return hasStatus(int(status), p.q.Status)
+}
+
+// hasStatus reports whether a status is the one that is searched for, or of its
+// class where that is one digit.
+func hasStatus(status, wanted int) bool {
+	if wanted < 10 {
+		status /= 100
+	}
+	return wanted == 0 || status == wanted
+}
+
 // full takes e if it was asked for, and reports whether the page was full
 // already.
 func (p *requestPage) full(k requestKey, e *entry) bool {
@@ -137,24 +176,35 @@ func matches(r *db.Record, q *db.RequestQuery) bool {
 		q.Provider != "" && r.Provider != q.Provider,
 		q.ID != "" && r.ID != q.ID:
 		return false
-	case q.Status > 0 && q.Status < 10:
-		return r.Status/100 == q.Status
-	case q.Status != 0:
-		return r.Status == q.Status
 	}
-	return true
+	return hasStatus(r.Status, q.Status)
 }
 
 // eachRequest calls fn with the records before a key, the newest first, until it
-// returns false.
-func eachRequest(ctx context.Context, tx *bbolt.Tx, before requestKey, fn func(k requestKey, sealed []byte) (bool, error)) error {
+// returns false. It passes over the hours that may refuses.
+func eachRequest(ctx context.Context, tx *bbolt.Tx, before requestKey, may func(hour int64) (bool, error), fn func(k requestKey, sealed []byte) (bool, error)) error {
 	root := tx.Bucket([]byte(bucketRequests))
 	days := root.Cursor()
 	for name, _ := days.Last(); name != nil; name, _ = days.Prev() {
 		c := root.Bucket(name).Cursor()
+		hour := int64(math.MaxInt64) // which was asked for
 		for k, v := lastBefore(c, before[:]); k != nil; k, v = c.Prev() {
 			if err := ctx.Err(); err != nil {
 				return err
+			}
+			for k != nil && len(k) == len(before) && requestKey(k).hour() != hour {
+				hour = requestKey(k).hour()
+				ok, err := may(hour)
+				if err != nil {
+					return err
+				}
+				if !ok {
+					begin := hourBegin(hour)
+					k, v = lastBefore(c, begin[:])
+				}
+			}
+			if k == nil {
+				break
 			}
 			if len(k) != len(before) {
 				return fmt.Errorf("record %x of %s: %w", k, bucketRequests, errRecord)

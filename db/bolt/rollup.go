@@ -193,14 +193,18 @@ func eachRollup(ctx context.Context, tx *bbolt.Tx, from, to int64, key string, f
 			continue
 		}
 		for hour := start; hour < end; hour++ {
-			prefix := binary.AppendUvarint([]byte{byte(hour)}, uint64(len(key)))
-			prefix = append(prefix, key...)
+			prefix := rowsOfKey([]byte{byte(hour)}, key)
 			if err := eachRow(ctx, c, day, prefix, prefix, end, fn); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// rowsOfKey appends to an hour what the rows of a key in it begin with.
+func rowsOfKey(hour []byte, key string) []byte {
+	return append(binary.AppendUvarint(hour, uint64(len(key))), key...)
 }
 
 // eachRow calls fn with the rows of a day from start on, as long as they have the

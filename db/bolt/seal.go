@@ -17,20 +17,23 @@ func crcUpdate(sum uint32, b []byte) uint32 {
 	return crc32.Update(sum, crc32.MakeTable(crc32.Castagnoli), b)
 }
 
+// sealSize is how many bytes a seal has.
+const sealSize = 4
+
 // seal puts a checksum in front of a value, because bbolt has none of its own:
 // a flipped bit in a stored hash or limit must not pass for the truth.
 func seal(value []byte) []byte {
-	b := make([]byte, 4, 4+len(value))
+	b := make([]byte, sealSize, sealSize+len(value))
 	binary.LittleEndian.PutUint32(b, castagnoli(value))
 	return append(b, value...)
 }
 
 // unseal returns the value behind its checksum. It is valid as long as b is.
 func unseal(bucket string, id, b []byte) ([]byte, error) {
-	if len(b) < 4 || binary.LittleEndian.Uint32(b) != castagnoli(b[4:]) {
+	if len(b) < sealSize || binary.LittleEndian.Uint32(b) != castagnoli(b[sealSize:]) {
 		return nil, fmt.Errorf("record %q of %s is damaged (wrong checksum): %s", id, bucket, cure)
 	}
-	return b[4:], nil
+	return b[sealSize:], nil
 }
 
 // putJSON stores v sealed.

@@ -35,6 +35,7 @@ func (h *hold) each(total *tally, fn func(*tally)) {
 
 // spend is what was spent at one provider, by month.
 type spend struct {
+	name string
 	// mu guards months.
 	mu     sync.Mutex
 	months series

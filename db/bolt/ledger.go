@@ -85,8 +85,8 @@ func (d *DB) provider(name string) *spend {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if p = l.providers[name]; p == nil {
-		p = &spend{}
-		l.providers[strings.Clone(name)] = p
+		p = &spend{name: strings.Clone(name)}
+		l.providers[p.name] = p
 	}
 	return p
 }
@@ -178,7 +178,6 @@ func (d *DB) settle(a *account, r db.Reservation, rec *db.Record) (fresh bool, e
 		return false, nil // settled or released before
 	}
 	a.give(r.ID, h, nil)
-	h.provider.free(h)
 	d.charge(rec.Provider, h, r.Time, cost)
 	h.each(&a.total, func(t *tally) {
 		t.requests++
@@ -189,17 +188,21 @@ func (d *DB) settle(a *account, r db.Reservation, rec *db.Record) (fresh bool, e
 	return true, d.journal.append(one)
 }
 
-// charge counts what was spent at a provider, which is nearly always that of the
-// hold.
+// charge frees the hold at its provider, and counts what was spent, which is
+// nearly always there.
 func (d *DB) charge(provider string, h hold, t time.Time, cost int64) {
-	p := d.provider(provider)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	month := h.spent
-	if p != h.provider {
-		month = p.months.at(t, windows{d.zone.Load()}.month)
+	if provider != h.provider.name {
+		h.provider.free(h)
+		p := d.provider(provider)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.months.at(t, windows{d.zone.Load()}.month).charge(0, cost)
+		return
 	}
-	month.charge(0, cost)
+	h.provider.mu.Lock()
+	defer h.provider.mu.Unlock()
+	h.spent.costHeld.take(h.cost)
+	h.spent.charge(0, cost)
 }
 
 // newEntry copies what the caller gave.

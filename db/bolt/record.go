@@ -48,18 +48,8 @@ var errRecord = errors.New("not a record")
 // appendRecord encodes e behind b.
 func appendRecord(b []byte, e *entry) []byte {
 	r := &e.rec
-	var flags byte
-	for _, f := range []struct {
-		bit byte
-		set bool
-	}{
-		{flagCharged, e.charged}, {flagOwnModel, e.ownModel}, {flagOwnServed, e.ownServed},
-		{flagStream, r.Stream}, {flagBroken, r.Broken},
-	} {
-		if f.set {
-			flags |= f.bit
-		}
-	}
+	flags := bit(e.charged, flagCharged) | bit(e.ownModel, flagOwnModel) | bit(e.ownServed, flagOwnServed) |
+		bit(r.Stream, flagStream) | bit(r.Broken, flagBroken)
 	b = append(b, recordVersion, flags)
 	b = binary.BigEndian.AppendUint64(b, uint64(r.Start.UnixNano()))
 	for _, n := range [...]int64{
@@ -76,6 +66,13 @@ func appendRecord(b []byte, e *entry) []byte {
 		b = append(b, s...)
 	}
 	return b
+}
+
+func bit(set bool, b byte) byte {
+	if set {
+		return b
+	}
+	return 0
 }
 
 // texts gives texts that come again and again, as all of a record but its ID,

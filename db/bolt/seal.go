@@ -14,8 +14,10 @@ func castagnoli(b []byte) uint32 { return crcUpdate(0, b) }
 
 // crcUpdate goes on from the checksum of what stands before b.
 func crcUpdate(sum uint32, b []byte) uint32 {
-	return crc32.Update(sum, crc32.MakeTable(crc32.Castagnoli), b)
+	return crc32.Update(sum, castagnoliTable, b)
 }
+
+var castagnoliTable = crc32.MakeTable(crc32.Castagnoli)
 
 // sealSize is how many bytes a seal has.
 const sealSize = 4

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -15,6 +16,8 @@ const (
 	gap = 200 * time.Millisecond
 	// inTime is the age below which a job can still be answered within a second.
 	inTime = 750 * time.Millisecond
+	// idleAfter is when a lane that has nothing to do is idle.
+	idleAfter = time.Second
 )
 
 // lane runs the slow computations: a few at a time, equal ones once, slowly
@@ -62,6 +65,9 @@ type lane struct {
 	waking bool // a timer will call dispatch
 	scan   uint // counts the runs of pick
 	busy   uint64
+	// idle is called a while after the last job; tidy does so.
+	idle func()
+	tidy *time.Timer
 }
 
 type group struct {
@@ -97,6 +103,8 @@ type answer struct {
 func newLane(permits int) *lane {
 	return &lane{
 		permits: min(max(permits, 1), 3),
+		// Each computation leaves 19 MiB behind, which a server at rest would keep.
+		idle: debug.FreeOSMemory,
 		flights: map[digest]*job{}, groups: map[string]*group{},
 	}
 }
@@ -255,6 +263,12 @@ func (l *lane) run(j *job) {
 	l.groups[j.group].running = false
 	l.end(j, a)
 	l.dispatch()
+	if l.running == 0 && len(l.queue) == 0 {
+		if l.tidy == nil {
+			l.tidy = time.AfterFunc(idleAfter, l.idle)
+		}
+		l.tidy.Reset(idleAfter)
+	}
 }
 
 // pick chooses the job to start: see the order in the comment of lane.

@@ -104,7 +104,7 @@ func newLane(permits int) *lane {
 	return &lane{
 		permits: min(max(permits, 1), 3),
 		// Each computation leaves 19 MiB behind, which a server at rest would keep.
-		idle: debug.FreeOSMemory,
+		idle:    debug.FreeOSMemory,
 		flights: map[digest]*job{}, groups: map[string]*group{},
 	}
 }

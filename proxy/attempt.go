@@ -172,6 +172,13 @@ func (a *attempt) failure() string {
 	return "broken"
 }
 
+// noteSent says that the provider was sent the whole request; a may be nil.
+func (a *attempt) noteSent() {
+	if a != nil {
+		a.sent.Store(true)
+	}
+}
+
 // heard says that the answer has begun.
 func (a *attempt) heard() {
 	if a.silence != nil {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -189,7 +190,16 @@ func escapes(b []byte, i int) (at int, end bool, err error) {
 	return 0, false, errJSON
 }
 
+// hasControl looks at eight bytes at a time: one below 0x20 borrows from its
+// highest bit when 0x20 is taken from each.
 func hasControl(b []byte) bool {
+	const each, highest = 0x0101010101010101, 0x8080808080808080
+	for ; len(b) >= 8; b = b[8:] {
+		v := binary.LittleEndian.Uint64(b)
+		if (v-0x20*each)&^v&highest != 0 {
+			return true
+		}
+	}
 	for _, ch := range b {
 		if ch < 0x20 {
 			return true
@@ -309,14 +319,24 @@ func looksBase64(s []byte) bool {
 			s = s[i+1:]
 		}
 	}
-	for i, ch := range s {
-		switch {
-		case ch >= 'a' && ch <= 'z', ch >= 'A' && ch <= 'Z', ch >= '0' && ch <= '9':
-		case ch == '+', ch == '/', ch == '=', ch == '-', ch == '_':
-		case ch == '\\' && i+1 < len(s) && s[i+1] == '/':
-		default:
+	for i := 0; i < len(s); i++ {
+		for ; len(s)-i >= 8; i += 8 {
+			t, p := &base64Bytes, s[i:i+8]
+			if !(t[p[0]] && t[p[1]] && t[p[2]] && t[p[3]] && t[p[4]] && t[p[5]] && t[p[6]] && t[p[7]]) {
+				break
+			}
+		}
+		if i < len(s) && !base64Bytes[s[i]] && (s[i] != '\\' || i+1 >= len(s) || s[i+1] != '/') {
 			return false
 		}
 	}
 	return true
 }
+
+// base64Bytes are the bytes of both base64 alphabets, and of the padding.
+var base64Bytes = func() (t [256]bool) {
+	for _, ch := range []byte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/-_=") {
+		t[ch] = true
+	}
+	return t
+}()

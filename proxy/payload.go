@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"strings"
 	"sync"
 	"time"
@@ -27,6 +26,8 @@ type payload struct {
 	length int64 // -1 = unknown
 	// coded says that the body is JSON or a form behind a Content-Encoding.
 	coded bool
+	// memory is what bytes is a part of; nil for a short body.
+	memory *held
 	// held is what the body in bytes takes of room.
 	held int64
 	room *semaphore.Weighted
@@ -39,29 +40,29 @@ func (p *payload) statesModel() bool {
 
 // open reads the body from its beginning, with the edits applied, and tells its
 // length, -1 for an unknown one.
-func (p *payload) open(edits []edit) (body io.Reader, length int64) {
+func (p *payload) open(edits []edit) (body io.ReadCloser, length int64) {
 	switch {
 	case p.spool != nil:
-		body, length = p.spool.spliced(edits, p.stream)
+		spliced, length := p.spool.spliced(edits, p.stream)
 		if p.stream != nil {
 			length += p.length - p.spool.size
 		}
 		if p.length < 0 {
 			length = -1
 		}
-		return body, length
+		return io.NopCloser(spliced), length
 	case p.stream != nil:
-		return p.stream, p.length
-	}
-	if len(edits) == 0 {
-		return bytes.NewReader(p.bytes), int64(len(p.bytes)) // which net/http sends together with the head
+		return io.NopCloser(p.stream), p.length
 	}
 	pieces, length := splice(p.bytes, edits)
-	if length <= sendFirst {
-		return bytes.NewReader(bytes.Join(pieces, nil)), length
+	switch {
+	case p.memory != nil:
+		p.memory.use()
+		return &heldBody{Buffers: pieces, of: p.memory}, length
+	case len(pieces) == 1:
+		return io.NopCloser(bytes.NewReader(pieces[0])), length // which net/http sends together with the head
 	}
-	bufs := net.Buffers(pieces)
-	return &bufs, length
+	return io.NopCloser(bytes.NewReader(bytes.Join(pieces, nil))), length
 }
 
 // free gives memory back to the bound that the body will not need for long any
@@ -81,6 +82,10 @@ func (p *payload) close() {
 	p.free()
 	if p.spool != nil {
 		p.spool.close()
+	}
+	if p.memory != nil {
+		p.memory.done()
+		p.memory, p.bytes = nil, nil
 	}
 }
 
@@ -170,7 +175,7 @@ func (b *bodies) read(ctx context.Context, call *Call, strict bool) (*payload, e
 	if err != nil {
 		var bad *Error
 		if takesJSON || errors.As(err, &bad) && bad.Code == "duplicate_parameter" {
-			p.free()
+			p.close()
 			return nil, err
 		}
 		p.fields = nil // not ours to judge: the provider will
@@ -247,7 +252,7 @@ func isJSON(contentType string) bool {
 func (b *bodies) hold(ctx context.Context, call *Call) (*payload, error) {
 	p := &payload{room: b.room}
 	fail := func(err error) (*payload, error) {
-		p.free()
+		p.close()
 		return nil, err
 	}
 	if n := call.Length; n >= 0 {
@@ -255,7 +260,12 @@ func (b *bodies) hold(ctx context.Context, call *Call) (*payload, error) {
 			return nil, noRoom(ctx)
 		}
 		p.held = n
-		p.bytes = make([]byte, n)
+		if n >= heldFrom {
+			p.memory = newHeld(int(n))
+			p.bytes = p.memory.bytes[:n]
+		} else {
+			p.bytes = make([]byte, n)
+		}
 		if _, err := io.ReadFull(call.Body, p.bytes); err != nil {
 			return fail(errShortBody(err))
 		}

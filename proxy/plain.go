@@ -22,8 +22,8 @@ import (
 // goroutine of the caller: no others to wake for each request, and no stacks of
 // theirs beside each open stream.
 //
-// Bodies that are streams, large ones, and requests to change the protocol go
-// by the [http.Transport], which can send and receive at the same time.
+// Bodies that are streams, and requests to change the protocol, go by the
+// [http.Transport].
 type plain struct {
 	address string // host:port
 	dialer  *net.Dialer
@@ -35,9 +35,6 @@ type plain struct {
 }
 
 const (
-	// sendFirst is the largest body that is sent before the answer is looked at,
-	// in bytes: the sockets between two programs take as much at least.
-	sendFirst = 64 << 10
 	// maxIdle is how many connections to one provider wait for more to do, and
 	// idleTime for how long.
 	maxIdle  = 256
@@ -72,7 +69,7 @@ func isASCII(s string) bool {
 func (p *plain) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx := r.Context()
 	a, _ := ctx.Value(attemptKey{}).(*attempt)
-	if r.Body != nil && r.ContentLength != 0 && (r.GetBody == nil || r.ContentLength < 0 || r.ContentLength > sendFirst) || r.Header["Upgrade"] != nil {
+	if r.Header["Upgrade"] != nil || r.Body != nil && r.ContentLength != 0 && !isHeld(r) {
 		if a != nil {
 			r = r.WithContext(traced(ctx, a))
 		}
@@ -106,11 +103,23 @@ func (p *plain) RoundTrip(r *http.Request) (*http.Response, error) {
 		if !again || !used {
 			return nil, err
 		}
+		if large, ok := r.Body.(*heldBody); ok {
+			r = r.WithContext(ctx) // what is sent again is another body
+			if r.Body, err = r.GetBody(); err != nil {
+				return nil, errors.Join(err, large.Close())
+			}
+		}
 		if a != nil { // the connection was dead before it took anything
 			a.connected.Store(false)
 			a.sent.Store(false)
 		}
 	}
+}
+
+// isHeld reports whether a request's body is in memory.
+func isHeld(r *http.Request) bool {
+	_, large := r.Body.(*heldBody)
+	return large || r.GetBody != nil && r.ContentLength > 0 && r.ContentLength < heldFrom
 }
 
 // attemptKey is the key of a context's *attempt.
@@ -120,7 +129,7 @@ type attemptKey struct{}
 // than maxBuffer are not kept.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
 
-// writeRequest writes a request with its body into out.
+// writeRequest writes a request into out, with its body if that is short.
 func writeRequest(out *[]byte, r *http.Request) error {
 	target := r.URL.RequestURI()
 	for i := 0; i < len(target); i++ {
@@ -146,6 +155,10 @@ func writeRequest(out *[]byte, r *http.Request) error {
 		b = append(b, "\r\n"...)
 	}
 	b = append(b, "\r\n"...)
+	if _, large := r.Body.(*heldBody); large {
+		*out = b
+		return nil
+	}
 	if n := int(r.ContentLength); r.Body != nil && n > 0 {
 		at := len(b)
 		b = slices.Grow(b, n)[:at+n]

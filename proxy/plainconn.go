@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -21,6 +22,8 @@ type plainConn struct {
 	conn net.Conn
 	r    *bufio.Reader
 	raw  syscall.RawConn // nil where there is none
+	// sending says that a large body is being sent, or was not sent whole.
+	sending atomic.Bool
 	// since is when it began to be idle.
 	since time.Time
 	// quiet is what the last look found, and look asks for it.
@@ -59,12 +62,24 @@ func (c *plainConn) close() { _ = c.conn.Close() }
 func (c *plainConn) ask(ctx context.Context, r *http.Request, out []byte, a *attempt) (resp *http.Response, again bool, err error) {
 	stop := context.AfterFunc(ctx, c.close)
 	n, err := c.conn.Write(out)
-	if err == nil && a != nil {
-		a.sent.Store(true)
-	}
 	if err != nil && n == 0 {
 		stop()
 		return nil, true, err
+	}
+	if large, ok := r.Body.(*heldBody); ok && err == nil {
+		// The provider may answer before it has read all, and the memory is free
+		// when all is written.
+		c.sending.Store(true)
+		go func() {
+			_, err := large.WriteTo(c.conn)
+			_ = large.Close()
+			if err == nil {
+				c.sending.Store(false)
+				a.noteSent()
+			}
+		}()
+	} else if err == nil {
+		a.noteSent()
 	}
 	// A provider may refuse without reading all, and close: its answer is there.
 	resp, err2 := c.answer(r)
@@ -183,7 +198,7 @@ func (b *plainBody) trailers() error {
 func (b *plainBody) finish() {
 	c := b.c
 	b.c, b.err = nil, io.EOF
-	if b.stop() && b.keep && c.r.Buffered() == 0 {
+	if b.stop() && b.keep && c.r.Buffered() == 0 && !c.sending.Load() {
 		c.way.put(c)
 	} else {
 		c.close()

@@ -148,18 +148,18 @@ func (p *provider) request(ctx context.Context, call *Call, headers http.Header,
 	if body.none {
 		return r
 	}
-	bytes, length := body.open(edits)
+	from, length := body.open(edits)
 	r.ContentLength = length
 	if length == 0 {
 		// Said explicitly by the caller, so said explicitly again.
 		r.Body, r.TransferEncoding = http.NoBody, identity
 		return r
 	}
-	r.Body = io.NopCloser(bytes)
+	r.Body = from
 	if body.replayable() {
 		r.GetBody = func() (io.ReadCloser, error) {
 			again, _ := body.open(edits)
-			return io.NopCloser(again), nil
+			return again, nil
 		}
 	}
 	return r

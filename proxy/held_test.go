@@ -23,8 +23,6 @@ func TestLargeBodiesAreNotMixed(t *testing.T) {
 	}
 	p := httptest.NewServer(posted(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("X-Early") != "" {
-			_ = http.NewResponseController(w).EnableFullDuplex()
-			_, _ = io.CopyN(io.Discard, r.Body, 1000)
 			w.WriteHeader(http.StatusTeapot)
 			return
 		}

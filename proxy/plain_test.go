@@ -138,11 +138,10 @@ const goodLines = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-
 // call, which would be lost: it can't be sent twice.
 func TestPlainConnectionThatWasClosed(t *testing.T) {
 	url, closed := lines(t, func(int, int) (string, bool) { return goodLines, false })
-	d := newDoor(t, url, nil)
-	key := d.key("k", nil)
-	for i := range 20 { // the list of models may be among what is closed
-		if resp, body := d.send("POST", "/v1/chat/completions", chatBody, "Authorization", "Bearer "+key); resp.StatusCode != 200 {
-			t.Fatalf("call %d: %d %s", i, resp.StatusCode, body)
+	h := newHub(t, nil, url) // which asks for nothing by itself
+	for i := range 20 {
+		if r := h.ask("m"); r.status != 200 {
+			t.Fatalf("call %d: %v", i, r)
 		}
 		<-closed
 	}

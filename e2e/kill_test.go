@@ -36,16 +36,16 @@ func killRounds(t *testing.T) int {
 
 // victim is a server that is killed and started again on the same data.
 type victim struct {
-	dir, address string
-	cmd          *exec.Cmd
-	log          *lockedBuffer
-	admin        *http.Client // over the socket
+	program, dir, address string
+	cmd                   *exec.Cmd
+	log                   *lockedBuffer
+	admin                 *http.Client // over the socket
 }
 
 func (v *victim) start(t *testing.T) (took time.Duration) {
 	t.Helper()
 	v.log = &lockedBuffer{}
-	v.cmd = exec.Command(binary, "serve", "--config", filepath.Join(v.dir, "config.toml"))
+	v.cmd = exec.Command(v.program, "serve", "--config", filepath.Join(v.dir, "config.toml"))
 	v.cmd.Stdout, v.cmd.Stderr, v.cmd.Env = v.log, v.log, plainEnvironment()
 	began := time.Now()
 	if err := v.cmd.Start(); err != nil {
@@ -133,7 +133,7 @@ func newVictim(t *testing.T) *victim {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &victim{dir: dir, address: l.Addr().String(), admin: socketClient(filepath.Join(dir, "data", "tokenhub.sock"))}
+	v := &victim{program: binary, dir: dir, address: l.Addr().String(), admin: socketClient(filepath.Join(dir, "data", "tokenhub.sock"))}
 	l.Close()
 	config := fmt.Sprintf("listen = %q\ndata_dir = \"data\"\n[log]\nlevel = \"error\"\n[[providers]]\nname = \"p\"\nbase_url = %q\nmodels = [\"gpt-*\"]\n", v.address, startQuickProvider(t)+"/v1")
 	if err := os.WriteFile(filepath.Join(dir, "config.toml"), []byte(config), 0o600); err != nil {
@@ -156,7 +156,7 @@ type apiKey struct {
 	Key    string `json:"key"`
 	Status string `json:"status"`
 	Usage  struct {
-		Month, Total struct {
+		Day, Month, Total struct {
 			Requests, Tokens int64
 		}
 	} `json:"usage"`
@@ -244,7 +244,6 @@ func TestKill(t *testing.T) {
 	t.Logf("seed %d", seed)
 
 	v := newVictim(t)
-	dir := v.dir
 	var keys []*known
 	var mu sync.Mutex
 	receipts := map[string][]receipt{} // by key ID
@@ -294,13 +293,21 @@ func TestKill(t *testing.T) {
 			t.Fatalf("round %d of %d", round+1, rounds)
 		}
 	}
-	v.checkUsage(t, load.ID, receipts[load.ID])
+	if k := v.checkUsage(t, load.ID, receipts[load.ID]); k.Usage.Month != k.Usage.Total {
+		t.Errorf("the key says %+v", k.Usage)
+	}
 	t.Logf("%d rounds: %d changes of %d keys acknowledged, %d answers received in full; slowest restart %v", rounds, edits, len(keys), len(receipts[load.ID]), slowest)
 	if slowest > 5*time.Second {
 		t.Errorf("a restart took %v", slowest)
 	}
 	v.kill(t)
-	check := exec.Command(binary, "check", "--config", filepath.Join(dir, "config.toml"))
+	v.check(t)
+}
+
+// check looks at the data folder that the server left.
+func (v *victim) check(t *testing.T) {
+	t.Helper()
+	check := exec.Command(v.program, "check", "--config", filepath.Join(v.dir, "config.toml"))
 	check.Env = plainEnvironment()
 	if out, err := check.CombinedOutput(); err != nil {
 		t.Errorf("check: %v\n%s", err, out)
@@ -365,7 +372,7 @@ func (v *victim) checkKeys(t *testing.T, keys []*known) {
 
 // checkUsage holds the log of requests, the roll-ups and the key's counters
 // against the receipts and against each other.
-func (v *victim) checkUsage(t *testing.T, keyID string, receipts []receipt) {
+func (v *victim) checkUsage(t *testing.T, keyID string, receipts []receipt) (k apiKey) {
 	t.Helper()
 	logged := map[string]int{}
 	var tokens, requests int64
@@ -418,13 +425,13 @@ func (v *victim) checkUsage(t *testing.T, keyID string, receipts []receipt) {
 	if len(usage.Data) != 1 || usage.Data[0].Requests != requests || usage.Data[0].InputTokens+usage.Data[0].OutputTokens != tokens {
 		t.Errorf("the roll-ups say %+v, the log of requests %d requests and %d tokens", usage.Data, requests, tokens)
 	}
-	var k apiKey
 	if err := v.api("GET", "/api/keys/"+keyID, nil, &k); err != nil {
 		t.Fatal(err)
 	}
-	if k.Usage.Total.Tokens != tokens || k.Usage.Total.Requests != requests || k.Usage.Month.Tokens != tokens {
+	if k.Usage.Total.Tokens != tokens || k.Usage.Total.Requests != requests {
 		t.Errorf("the key says %+v, the log of requests %d requests and %d tokens", k.Usage, requests, tokens)
 	}
+	return k
 }
 
 // startQuickProvider answers chat completions at once, with 7 + 3 tokens.

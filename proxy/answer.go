@@ -70,7 +70,7 @@ type answerBody struct {
 	closed  bool
 
 	idle *idleTimer
-	// waiting is when the read that is running now began, Unix nanoseconds; 0 = none is.
+	// waiting is when the read that is running now began, see steady; 0 = none is.
 	waiting atomic.Int64
 }
 
@@ -82,7 +82,7 @@ func (b *answerBody) watchIdle() {
 		if since == 0 {
 			return 0
 		}
-		return time.Since(time.Unix(0, since))
+		return time.Duration(steady() - since)
 	}, func() { b.a.cancel(errIdle) })
 }
 
@@ -162,7 +162,7 @@ func (b *answerBody) read(p []byte) (int, error) {
 	if b.a.first != nil {
 		return 0, b.a.first
 	}
-	b.waiting.Store(time.Now().UnixNano())
+	b.waiting.Store(steady())
 	n, err := b.a.body.Read(p)
 	b.waiting.Store(0)
 	return n, err

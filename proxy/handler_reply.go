@@ -168,15 +168,15 @@ func (o *outgoing) Read(p []byte) (n int, err error) {
 // patience is how long the server waits for a caller that does not take bytes.
 type patience struct {
 	conn net.Conn
-	// end is when it is over for good, Unix nanoseconds; 0 = not yet.
-	end atomic.Int64
+	// end is when it is over for good; nil = not yet.
+	end atomic.Pointer[time.Time]
 }
 
 // renew gives the caller time to take what was just read.
 func (p *patience) renew() error {
 	err := p.conn.SetWriteDeadline(time.Now().Add(writeTime))
-	if end := p.end.Load(); end != 0 && err == nil { // set before or meanwhile
-		err = p.conn.SetWriteDeadline(time.Unix(0, end))
+	if end := p.end.Load(); end != nil && err == nil { // set before or meanwhile
+		err = p.conn.SetWriteDeadline(*end)
 	}
 	return err
 }
@@ -184,7 +184,7 @@ func (p *patience) renew() error {
 // hurry leaves the caller a moment to take what is still to be said.
 func (p *patience) hurry() {
 	end := time.Now().Add(hurryTime)
-	p.end.Store(end.UnixNano())
+	p.end.Store(&end)
 	_ = p.conn.SetWriteDeadline(end)
 }
 

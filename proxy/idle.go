@@ -5,6 +5,13 @@ import (
 	"time"
 )
 
+// origin is a moment of the steady clock that does not move when the time of day
+// is set.
+var origin = time.Now()
+
+// steady returns how long ago origin was, in nanoseconds.
+func steady() int64 { return int64(time.Since(origin)) }
+
 // idleTimer ends what has been silent for too long.
 type idleTimer struct {
 	limit time.Duration

@@ -110,7 +110,7 @@ const (
 type relay struct {
 	caller net.Conn
 	socket *webSocket
-	// active is when the last byte came, in Unix nanoseconds.
+	// active is when the last byte came; see steady.
 	active atomic.Int64
 }
 
@@ -118,9 +118,9 @@ func (r *relay) run() {
 	ctx := r.socket.a.ctx
 	stop := context.AfterFunc(ctx, r.cut)
 	defer stop()
-	r.active.Store(time.Now().UnixNano())
+	r.active.Store(steady())
 	idle := startIdle(r.socket.a.target.provider.Timeouts.Idle, func() time.Duration {
-		return time.Since(time.Unix(0, r.active.Load()))
+		return time.Duration(steady() - r.active.Load())
 	}, func() { r.socket.a.cancel(errIdle) })
 	defer idle.stop()
 	up := make(chan struct{})
@@ -149,7 +149,7 @@ func (r *relay) toCaller() {
 	for {
 		n, err := r.socket.Read(buf)
 		if n > 0 {
-			r.active.Store(time.Now().UnixNano())
+			r.active.Store(steady())
 			if r.socket.a.ctx.Err() == nil { // else the deadline is over, and stays so
 				_ = r.caller.SetWriteDeadline(time.Now().Add(writeTime))
 			}
@@ -171,7 +171,7 @@ func (r *relay) toProvider() {
 	for {
 		n, err := r.caller.Read(buf)
 		if n > 0 && !deaf {
-			r.active.Store(time.Now().UnixNano())
+			r.active.Store(steady())
 			late := time.AfterFunc(writeTime, func() { _ = r.socket.ReadWriteCloser.Close() })
 			_, err := r.socket.Write(buf[:n])
 			late.Stop()

@@ -85,6 +85,9 @@ func TestPagesArePleasantForAll(t *testing.T) {
 		b.accessible(string(axe), name, "dark")
 		b.theme("light")
 	}
+	fresh, setup := openNew(t)
+	look(fresh, "setup", setup)
+	look(fresh, "setup-needed", "/sign-in")
 	look(b, "sign-in", "/sign-in")
 	b.signIn()
 	for name, path := range allPages(b) {
@@ -104,6 +107,17 @@ func openBrowserAt(t *testing.T) *browser {
 	b := openBrowser(t, h.url)
 	b.signIn()
 	return b
+}
+
+// openNew starts a server without a password, and a browser at its set-up link.
+func openNew(t *testing.T) (b *browser, setup string) {
+	t.Helper()
+	h := startHub(t, "[log]\nlevel = \"error\"\n")
+	link := setupLine.FindStringSubmatch(h.log.String())
+	if link == nil {
+		t.Fatalf("no set-up link was printed:\n%s", h.log)
+	}
+	return openBrowser(t, h.url), strings.TrimPrefix(link[1], h.url)
 }
 
 // fits fails if the page is wider than the window.

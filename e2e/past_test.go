@@ -77,6 +77,12 @@ func makePast(t *testing.T, dir string) {
 			t.Fatal(err)
 		}
 	}
+	for i, tok := range []*db.Token{{Name: "Grafana", ReadOnly: true}, {Name: "Deploy script"}} {
+		tok.ID, tok.CreatedAt, tok.Secret = fmt.Sprintf("Tokn%06d", i+1), now.AddDate(0, 0, -20+i), keys[0].Secrets[0]
+		if _, err := store.PutToken(t.Context(), tok, db.Audit{Time: tok.CreatedAt, Actor: "admin", From: "192.168.1.20", Action: "token.create", Target: tok.ID, TargetName: tok.Name}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	r := rand.New(rand.NewPCG(1, 2))
 	for day := 29; day >= 0; day-- {
 		n := 40 + r.IntN(40) + (29-day)*2

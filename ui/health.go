@@ -3,6 +3,7 @@ package ui
 import (
 	"bytes"
 	"context"
+	"errors"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -31,9 +32,12 @@ func state(c *fiber.Ctx, status int, word string) error {
 
 // Metrics returns the handler that answers with the metrics in Prometheus' text
 // format, for callers who are believed as trust says. A read-only admin token
-// is enough.
+// is enough; a session is not one.
 func (a *Admin) Metrics(trust Trust) fiber.Handler {
 	return a.serve(trust, func(a *Admin, r *request) error {
+		if trust == Network && len(headerValues(r.c, "Authorization")) == 0 {
+			return errToken(errors.New("metrics take an admin token, no session"))
+		}
 		var b bytes.Buffer
 		if a.metrics != nil {
 			a.metrics(&b)

@@ -111,7 +111,7 @@ func (e *keyEdit) setExpiry(k *db.Key, f field) error {
 // parseName reads the name of a key or token. Blanks around it are cut.
 func parseName(f field) (string, error) {
 	if f.isNull() {
-		return "", errInvalid("A \"name\" of 1 to 100 characters is needed.")
+		return "", errInvalid("\"name\" is needed: 1 to 100 characters.")
 	}
 	name, err := f.text()
 	if err != nil {

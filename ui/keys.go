@@ -143,7 +143,7 @@ func (a *Admin) makeKey(r *request, edit *keyEdit) (_ *db.Key, text string, err 
 		return nil, "", err
 	}
 	if k.Name == "" {
-		return nil, "", errInvalid("A \"name\" of 1 to 100 characters is needed.")
+		return nil, "", errInvalid("\"name\" is needed: 1 to 100 characters.")
 	}
 	if !k.ExpiresAt.IsZero() && !k.ExpiresAt.After(edit.now) {
 		return nil, "", errInvalid("\"expires_at\" is in the past: the key would never work.")

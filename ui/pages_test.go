@@ -35,6 +35,7 @@ func (w *world) pages() *visitor {
 	w.t.Helper()
 	app := fiber.New(fiber.Config{CaseSensitive: true, StrictRouting: true, StreamRequestBody: true, DisableStartupMessage: true, ErrorHandler: ErrorHandler})
 	w.admin.API(Network)(app)
+	app.Get("/metrics", w.admin.Metrics(Network))
 	w.admin.Pages()(app)
 	app.Use(w.admin.MissingPage)
 	v := &visitor{t: w.t, w: w, base: listenOn(w.t, app)}
@@ -164,6 +165,9 @@ func TestPagesAskWhoIsThere(t *testing.T) {
 		}
 	}
 	v.cookie = signedIn
+	if a := v.do("GET", "/metrics", nil); a.status != 401 {
+		t.Errorf("the metrics, which take a token: %d", a.status)
+	}
 	if a := v.get("/nothing-here"); a.status != 404 || !strings.Contains(string(a.body), "Not found") {
 		t.Errorf("a page that is not there: %d %s", a.status, a.body)
 	}
@@ -326,5 +330,15 @@ func TestHtmxIsTheOneThatIsNamed(t *testing.T) {
 	sum := sha256.Sum256(script)
 	if got := hex.EncodeToString(sum[:]); got != want || !strings.Contains(string(notice), want) {
 		t.Errorf("htmx.min.js has the hash %s, want %s, which NOTICE names", got, want)
+	}
+}
+
+// TestMissingNameIsSaidInPlainWords: the form's message was the API's with a word
+// replaced, and made no sense.
+func TestMissingNameIsSaidInPlainWords(t *testing.T) {
+	w := newWorld(t)
+	v := w.pages()
+	if a := v.post("/keys/new", url.Values{"name": {""}}); !strings.Contains(string(a.body), "The name is needed: 1 to 100 characters.") {
+		t.Errorf("%d %s", a.status, a.body)
 	}
 }

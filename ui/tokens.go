@@ -108,7 +108,7 @@ func editToken(t *db.Token, fields []field) (err error) {
 		}
 	}
 	if t.Name == "" {
-		return errInvalid("A \"name\" of 1 to 100 characters is needed.")
+		return errInvalid("\"name\" is needed: 1 to 100 characters.")
 	}
 	return nil
 }

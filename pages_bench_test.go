@@ -50,7 +50,8 @@ func BenchmarkPages(b *testing.B) {
 	client := setUpPages(b, s, base)
 
 	for _, path := range []string{"/", "/keys", "/keys?search=99&sort=spend", "/keys/new", "/keys/key0000007", "/usage", "/usage?by=key", "/usage?by=tag&range=90",
-		"/usage?key=key0000007&by=model", "/requests", "/requests?key=key0000007", "/providers", "/connect", "/audit", "/settings"} {
+		"/usage?key=key0000007&by=model", "/requests", "/requests?key=key0000007", "/requests?status=5xx", "/requests?status=404",
+		"/requests?key=key0000007&status=429", "/requests?model=none", "/requests/req_" + fmt.Sprintf("%026d", 1000), "/providers", "/connect", "/audit", "/settings"} {
 		b.Run(path, func(b *testing.B) {
 			size := 0
 			for b.Loop() {
@@ -80,6 +81,12 @@ func fillStore(b *testing.B, s *server) {
 		rec.KeyID = fmt.Sprintf("key%07d", (i*7919)%keys)
 		rec.Start = now.Add(-time.Duration(i) * days * 24 * time.Hour / 1_000_000)
 		rec.Model = fmt.Sprintf("model-%d", i%12)
+		switch rec.Status = 200; {
+		case i%50 == 7: // in each hour
+			rec.Status = 429
+		case i == 700_000: // once
+			rec.Status = 502
+		}
 		if err := s.store.Note(b.Context(), &rec); err != nil {
 			b.Fatal(err)
 		}

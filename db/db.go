@@ -156,7 +156,8 @@ type Reports interface {
 	Usage(ctx context.Context, q UsageQuery) ([]UsageRow, error)
 	// Requests lists the log of requests, the newest first (by Start; of the same
 	// moment, the one settled last). next is the cursor of the following page,
-	// empty at the end.
+	// empty at the end. A page may hold less than its limit, or nothing, and have
+	// a next only where q.Most bounds the search.
 	Requests(ctx context.Context, q RequestQuery) (recs []Record, next string, err error)
 	// AuditLog lists the audit trail, the newest first.
 	AuditLog(ctx context.Context, q AuditQuery) (entries []Audit, next string, err error)

@@ -124,6 +124,12 @@ type RequestQuery struct {
 	ID string
 	// Status keeps one status (404) or a class of them (4 = 4xx); 0 = all.
 	Status int
+	// From and To keep the requests that began in [From, To); zero = open.
+	From, To time.Time
+	// Most bounds the search: an engine may end a page, full or not, when it has
+	// looked at about as many records. Its cursor leads on. 0 = until the page is
+	// full or the log ends.
+	Most int
 	// Before is the cursor of an earlier answer; empty = from the newest.
 	Before string
 	// Limit is the largest number of records; 0 = 100, at most 500.

@@ -19,11 +19,16 @@ type hours struct {
 	rollups  *bbolt.Bucket
 	q        *db.RequestQuery
 	complete bool // there are roll-ups of all that the log has
+	left     *int // see requestPage
 }
 
-func (d *DB) hours(ctx context.Context, tx *bbolt.Tx, q *db.RequestQuery) hours {
+// hourCost is how many records could be looked at in the time that it takes to
+// find an hour's roll-ups and to pass over it.
+const hourCost = 100
+
+func (d *DB) hours(ctx context.Context, tx *bbolt.Tx, p *requestPage) hours {
 	requests, rollups := time.Duration(d.keepRequests.Load()), time.Duration(d.keepRollups.Load())
-	return hours{ctx: ctx, rollups: tx.Bucket([]byte(bucketRollups)), q: q,
+	return hours{ctx: ctx, rollups: tx.Bucket([]byte(bucketRollups)), q: &p.q, left: &p.left,
 		complete: rollups <= 0 || requests > 0 && requests <= rollups}
 }
 
@@ -43,6 +48,7 @@ func (h hours) may(hour int64) (bool, error) {
 	if b == nil {
 		return true, nil
 	}
+	*h.left -= hourCost
 	start := []byte{byte(hour - day*hoursPerDay)}
 	prefix := start
 	if h.q.Key != "" {
@@ -50,6 +56,7 @@ func (h hours) may(hour int64) (bool, error) {
 		prefix = start
 	}
 	err := eachRow(h.ctx, b.Cursor(), day, start, prefix, hoursPerDay, func(r rawRow, sealed []byte) error {
+		*h.left--
 		switch {
 		case h.q.Provider != "" && string(r.provider) != h.q.Provider,
 			h.q.Model != "" && !counts(r.model, h.q.Model) && !counts(r.served, h.q.Model):

@@ -52,7 +52,8 @@ func TestSearchFindsAll(t *testing.T) {
 	look := func() {
 		t.Helper()
 		for _, q := range []db.RequestQuery{{}, {Key: "rare"}, {Key: "key1"}, {Key: "nobody"}, {Model: "seldom"}, {Model: "seldom-1"}, {Provider: "other"},
-			{Status: 429}, {Status: 5}, {Status: 4}, {Status: 2}, {Status: 503}, {Key: "rare", Status: 5}, {Key: "key2", Model: "seldom", Status: 200}} {
+			{Status: 429}, {Status: 5}, {Status: 4}, {Status: 2}, {Status: 503}, {Key: "rare", Status: 5}, {Key: "key2", Model: "seldom", Status: 200},
+			{From: noon.Add(20 * time.Hour), To: noon.Add(41 * time.Hour)}, {Key: "rare", To: noon.Add(30 * time.Hour)}, {Status: 4, From: noon.Add(50 * time.Hour)}} {
 			want := map[string]int{}
 			for i := range all {
 				if matches(&all[i], &q) {
@@ -60,6 +61,9 @@ func TestSearchFindsAll(t *testing.T) {
 				}
 			}
 			q.Limit = 1 + r.IntN(50)
+			if r.IntN(2) == 0 {
+				q.Most = 1 + r.IntN(300)
+			}
 			for {
 				page, next, err := d.Requests(t.Context(), q)
 				if err != nil {

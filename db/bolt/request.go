@@ -5,9 +5,11 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -31,6 +33,13 @@ func (n numbered) key() (k requestKey) {
 func (k requestKey) nanos() int64 { return int64(binary.BigEndian.Uint64(k[:]) ^ 1<<63) }
 
 func (k *requestKey) setNanos(n int64) { binary.BigEndian.PutUint64(k[:], uint64(n)^1<<63) }
+
+// beginOf is a key before those of requests that begin at t or later, and behind
+// those of earlier ones.
+func beginOf(t time.Time) (k requestKey) {
+	k.setNanos(t.UnixNano())
+	return k
+}
 
 func (k requestKey) compare(o requestKey) int { return bytes.Compare(k[:], o[:]) }
 
@@ -68,16 +77,43 @@ func (d *DB) Requests(ctx context.Context, q db.RequestQuery) ([]db.Record, stri
 		}
 		before = requestKey(b)
 	}
-	p := &requestPage{q: q, limit: pageLimit(q.Limit), before: before}
+	if !q.To.IsZero() {
+		if to := beginOf(q.To); to.compare(before) < 0 {
+			before = to
+		}
+	}
+	p := &requestPage{q: q, limit: pageLimit(q.Limit), before: before, seen: before, left: math.MaxInt}
+	if q.Most > 0 {
+		p.left = q.Most
+	}
 	err := d.snapshot(func(tx *bbolt.Tx, recent []numbered) error {
 		slices.SortFunc(recent, func(a, b numbered) int { return b.key().compare(a.key()) })
-		err := eachRequest(ctx, tx, before, d.hours(ctx, tx, &q).may, func(k requestKey, sealed []byte) (bool, error) {
+		hours := d.hours(ctx, tx, p)
+		may := func(hour int64) (bool, error) {
+			if p.enough() {
+				return false, errEnough
+			}
+			ok, err := hours.may(hour)
+			if !ok {
+				p.seen = hourBegin(hour)
+			}
+			return ok, err
+		}
+		err := eachRequest(ctx, tx, before, may, func(k requestKey, sealed []byte) (bool, error) {
+			if p.enough() {
+				return false, errEnough
+			}
 			for len(recent) > 0 && recent[0].key().compare(k) > 0 {
 				if p.full(recent[0].key(), recent[0].entry) {
 					return false, nil
 				}
 				recent = recent[1:]
 			}
+			if !q.From.IsZero() && k.compare(beginOf(q.From)) < 0 {
+				return false, nil
+			}
+			p.left--
+			p.seen = k
 			if !p.mayMatch(sealed) || !p.mayHaveStatus(sealed) {
 				return true, nil
 			}
@@ -91,12 +127,19 @@ func (d *DB) Requests(ctx context.Context, q db.RequestQuery) ([]db.Record, stri
 			}
 			return !p.full(k, &e), nil
 		})
+		enough := errors.Is(err, errEnough)
+		if err != nil && !enough {
+			return err
+		}
 		for _, n := range recent {
-			if err != nil || p.full(n.key(), n.entry) {
+			if enough && n.key().compare(p.seen) < 0 || p.full(n.key(), n.entry) {
 				break
 			}
 		}
-		return err
+		if enough && p.next == "" {
+			p.next = hex.EncodeToString(p.seen[:])
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, "", storageError(err)
@@ -104,15 +147,24 @@ func (d *DB) Requests(ctx context.Context, q db.RequestQuery) ([]db.Record, stri
 	return p.recs, p.next, nil
 }
 
+// errEnough says that as much was looked at as was asked for.
+var errEnough = errors.New("looked at enough")
+
 // requestPage collects one page of the log of requests.
 type requestPage struct {
 	q      db.RequestQuery
 	limit  int
 	before requestKey
-	last   requestKey
+	last   requestKey // of recs
+	seen   requestKey // what is behind it, and before the page, was looked at
+	left   int        // how many records may still be looked at
 	recs   []db.Record
 	next   string
 }
+
+// enough reports whether the search is over although the page is not full. Each
+// page gets on by one record or hour at least.
+func (p *requestPage) enough() bool { return p.left <= 0 && p.seen != p.before }
 
 // mayMatch reports whether a record, as it comes from the file, can be one that
 // was asked for. Its texts stand in it as they are, and looking for one is quick.
@@ -174,7 +226,9 @@ func matches(r *db.Record, q *db.RequestQuery) bool {
 	case q.Key != "" && r.KeyID != q.Key,
 		q.Model != "" && r.Model != q.Model && r.Served != q.Model,
 		q.Provider != "" && r.Provider != q.Provider,
-		q.ID != "" && r.ID != q.ID:
+		q.ID != "" && r.ID != q.ID,
+		!q.From.IsZero() && r.Start.Before(q.From),
+		!q.To.IsZero() && !r.Start.Before(q.To):
 		return false
 	}
 	return hasStatus(r.Status, q.Status)

@@ -127,5 +127,7 @@ func matches(r *db.Record, q db.RequestQuery) bool {
 		(q.Model == "" || r.Model == q.Model || r.Served == q.Model) &&
 		(q.Provider == "" || r.Provider == q.Provider) &&
 		(q.ID == "" || r.ID == q.ID) &&
+		(q.From.IsZero() || !r.Start.Before(q.From)) &&
+		(q.To.IsZero() || r.Start.Before(q.To)) &&
 		(q.Status == 0 || r.Status == q.Status || q.Status < 10 && r.Status/100 == q.Status)
 }

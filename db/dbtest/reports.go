@@ -212,6 +212,10 @@ func testRequestFilters(f *fixture) {
 		{"of another class", db.RequestQuery{Status: 5}, []int{4}},
 		{"of all of these", db.RequestQuery{Key: b, Provider: "q", Model: "qwen"}, []int{3}},
 		{"of nobody", db.RequestQuery{Key: "nobody"}, nil},
+		{"from a moment on", db.RequestQuery{From: all[4].Start}, []int{5, 4}},
+		{"before a moment", db.RequestQuery{To: all[2].Start}, []int{1, 0}},
+		{"of a time and a key", db.RequestQuery{Key: a, From: all[1].Start, To: all[5].Start}, []int{1}},
+		{"of no time", db.RequestQuery{From: all[5].Start.Add(1)}, nil},
 	}
 	for _, tt := range tests {
 		got, next, err := f.Store.Requests(f.Context(), tt.q)
@@ -275,6 +279,21 @@ func testRequestPages(f *fixture) {
 	}
 	for _, limit := range []int{1, 100, len(odd), len(odd) - 1} {
 		walk(db.RequestQuery{Key: "odd", Limit: limit}, limit, odd)
+	}
+	// A bounded search ends early, and its cursors lead to all that there is.
+	var found []string
+	for q := (db.RequestQuery{Key: "odd", Most: 40}); ; {
+		recs, next, err := f.Store.Requests(ctx, q)
+		f.ok(err)
+		for _, r := range recs {
+			found = append(found, r.ID)
+		}
+		if q.Before = next; next == "" {
+			break
+		}
+	}
+	if !slices.Equal(found, odd) {
+		f.Errorf("bounded searches found %d records, want %d, once and in order", len(found), len(odd))
 	}
 	// A newer record does not move the pages.
 	_, next, err := f.Store.Requests(ctx, db.RequestQuery{Limit: 2})

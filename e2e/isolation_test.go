@@ -47,7 +47,7 @@ func (p *provider) unheard(t *testing.T, what string) {
 }
 
 // Each credential opens its own side and no other: a key /v1, a token /api and
-// /metrics, a session the pages and what a token opens.
+// /metrics, a session the pages and /api.
 func TestCredentialsOpenTheirOwnSide(t *testing.T) {
 	p := startProvider(t, answers(map[string]string{"/v1/files": "{}", "/v1/chat/completions": "{}"}))
 	h := startHub(t, p.config())
@@ -79,7 +79,7 @@ func TestCredentialsOpenTheirOwnSide(t *testing.T) {
 	}{
 		{"/v1", []string{"GET /v1/files", "POST /v1/chat/completions", "GET /v1/key", "GET /v1/models"}, []string{"a key", "a key in x-api-key"}},
 		{"/api", []string{"GET /api/keys", "GET /api/tokens", "GET /api/usage", "GET /api/requests", "GET /api/audit", "GET /api/providers", "GET /api/backup", "GET /api/openapi.json"}, []string{"a token", "a session"}},
-		{"/metrics", []string{"GET /metrics"}, []string{"a token", "a session"}},
+		{"/metrics", []string{"GET /metrics"}, []string{"a token"}},
 		{"pages", []string{"GET /", "GET /keys", "GET /keys/new", "GET /usage", "GET /requests", "GET /providers", "GET /connect", "GET /audit", "GET /settings"}, []string{"a session"}},
 	}
 	for _, side := range sides {

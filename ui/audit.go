@@ -64,9 +64,14 @@ func (a *Admin) auditLog(r *request) error {
 // cursorOr returns the answer to a page that the engine could not give: with a
 // cursor, and unless it says that the storage or the time is to blame, the
 // cursor is none of its own.
-func cursorOr(cursor string, err error) error {
+func cursorOr(cursor string, err error) error { return insteadOf(errCursor, cursor, err) }
+
+// pageCursorOr is the same in the words of the pages.
+func pageCursorOr(cursor string, err error) error { return insteadOf(errLostPlace, cursor, err) }
+
+func insteadOf(answer *Error, cursor string, err error) error {
 	if cursor != "" && asError(err).Status == 500 {
-		bad := *errCursor
+		bad := *answer
 		bad.Err = err
 		return &bad
 	}

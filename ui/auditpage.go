@@ -37,7 +37,7 @@ func (a *Admin) auditPage(r *request) error {
 	}
 	entries, next, err := a.store.AuditLog(r.ctx, db.AuditQuery{Target: query["target"], Before: query["before"], Limit: rowsPerPage})
 	if err != nil {
-		return cursorOr(query["before"], err)
+		return pageCursorOr(query["before"], err)
 	}
 	for _, e := range entries {
 		row := auditRow{Audit: e, Changes: fieldChanges(e.Before, e.After)}

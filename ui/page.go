@@ -68,4 +68,6 @@ func cut[T any](all []T, id func(T) string, cursor string, limit int) (part []T,
 	return all, "", nil
 }
 
+var errLostPlace = errInvalid("This link does not lead to a place in the list. Begin with the newest.")
+
 var errCursor = errInvalid("The cursor is not one of this list: take \"next\" of an earlier answer, or begin without.")

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/url"
@@ -340,5 +341,38 @@ func TestMissingNameIsSaidInPlainWords(t *testing.T) {
 	v := w.pages()
 	if a := v.post("/keys/new", url.Values{"name": {""}}); !strings.Contains(string(a.body), "The name is needed: 1 to 100 characters.") {
 		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
+// TestPagesSayWhatIsWrong: in whole sentences with the words of the page, not in
+// those of the API.
+func TestPagesSayWhatIsWrong(t *testing.T) {
+	w := newWorld(t)
+	v := w.pages()
+	said := regexp.MustCompile(`(?s)class="(?:error|note bad)"[^>]*>([^<]+)<`)
+	good := regexp.MustCompile(`^(?:"here" in A|[A-Z0-9])[^"]*\.$`)
+	wrong := url.Values{"name": {strings.Repeat("x", 101)}, "expires": {"soon"}, "models": {strings.Repeat("m", 201)}, "allowed_ips": {"here"},
+		"tags": {strings.Repeat("t", 101)}, "requests_per_minute": {"0"}, "daily_tokens": {"-1"}, "monthly_usd": {"0.0000001"}, "total_usd": {"much"}}
+	for _, form := range []url.Values{{"name": {""}, "expires": {"never"}}, {"name": {"a\tb"}, "expires": {"2000-01-01"}}, wrong} {
+		a := v.post("/keys/new", form)
+		found := said.FindAllSubmatch(a.body, -1)
+		if a.status != 400 || len(found) < 2 {
+			t.Fatalf("%v: %d with %q", form, a.status, found)
+		}
+		for _, m := range found {
+			if text := html.UnescapeString(string(m[1])); !good.MatchString(text) {
+				t.Errorf("the form says %s", text)
+			}
+		}
+	}
+	for _, path := range []string{"/usage?from=x", "/usage?to=x", "/usage?from=2026-02-02&to=2026-01-01", "/usage?key=nobody", "/usage?by=hour&range=90",
+		"/requests?status=9", "/requests?key=nobody", "/requests?before=zz", "/audit?before=zz"} {
+		a := v.get(path)
+		found := regexp.MustCompile(`(?s)role="alert"[^>]*>([^<]+)<`).FindSubmatch(a.body)
+		if found == nil {
+			t.Errorf("%s: %d says nothing", path, a.status)
+		} else if text := html.UnescapeString(string(found[1])); !good.MatchString(strings.TrimSpace(text)) {
+			t.Errorf("%s says %s", path, text)
+		}
 	}
 }

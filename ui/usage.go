@@ -120,6 +120,8 @@ func parseGroups(text string) ([]string, error) {
 	return out, nil
 }
 
+var errOrder = errInvalid("\"from\" must lie before \"to\" (which is exclusive; without it, the end of this hour).")
+
 // parseSpan reads from and to; what is empty makes it the last 30 days, today
 // included.
 func parseSpan(from, to string, now time.Time, zone *time.Location) (start, end time.Time, err error) {
@@ -135,7 +137,7 @@ func parseSpan(from, to string, now time.Time, zone *time.Location) (start, end 
 		return start, end, err
 	}
 	if !start.Before(end) {
-		return start, end, errInvalid("\"from\" must lie before \"to\" (which is exclusive; without it, the end of this hour).")
+		return start, end, errOrder
 	}
 	return start, end, nil
 }

@@ -58,8 +58,11 @@ func (a *Admin) usagePage(r *request) error {
 		if e.Status >= 500 {
 			return err
 		}
-		body.Error = strings.NewReplacer(`"from"`, "The first day", `"to"`, "the last day", "The cursor", "This").Replace(e.Message)
+		body.Error = strings.NewReplacer(errOrder.Message, "The first day lies after the last one.", `"from"`, "The first day", `"to"`, "The last day").Replace(e.Message)
 		query["range"], query["from"], query["to"], query["key"] = "30", "", "", ""
+		if query["by"] == "hour" {
+			query["by"] = "model" // 30 days are too long for it
+		}
 		if q, err = a.usageQuestion(r, query); err != nil {
 			return err
 		}

@@ -247,17 +247,14 @@ func sumDay(rows []db.UsageRow) *daySums {
 	return d
 }
 
-// Run reads the days that the pages show first, at the start and each hour, so
-// that nobody waits for them. It ends with ctx.
+// Run reads the days that the pages may show, the latest first, at the start and
+// each hour, so that nobody waits for them. It ends with ctx.
 func (a *Admin) Run(ctx context.Context) error {
 	tick := time.NewTicker(time.Hour)
 	defer tick.Stop()
 	for {
-		zone := zoneOf(a.config())
-		now := a.now()
-		q := question{zone: zone, span: lastDays(90, now, zone)}
-		if _, err := a.keptPeriods(ctx, q, ""); err != nil && ctx.Err() == nil {
-			a.log.Warn().Err(err).Msg("read the usage of the last days for the pages")
+		if err := a.Prepare(ctx); err != nil && ctx.Err() == nil {
+			a.log.Warn().Err(err).Msg("read the usage of the past for the pages")
 		}
 		select {
 		case <-ctx.Done():
@@ -265,4 +262,35 @@ func (a *Admin) Run(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// mostPrepared is how many days are read before somebody asks.
+const mostPrepared = 400
+
+// Prepare reads the days that are over, the latest first; where there is too much
+// to keep, old ones lose their sums by key. Between two days it rests as long as
+// reading took, so that requests have the machine for themselves half the time.
+func (a *Admin) Prepare(ctx context.Context) error {
+	now, zone := a.now(), zoneOf(a.config())
+	first := now.AddDate(0, 0, -mostPrepared)
+	if keep := a.config().Usage.KeepRollups; keep > 0 && now.Add(-keep).After(first) {
+		first = now.Add(-keep)
+	}
+	n := int(now.Sub(first).Hours()/24) + 1
+	s := lastDays(n, now, zone)
+	for _, day := range slices.Backward(days(s.from, s.to, zone)) {
+		if now.Before(day.to.Add(settledAfter)) {
+			continue
+		}
+		begun := time.Now() // what is measured is this machine
+		if _, err := a.history.day(ctx, day); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Since(begun)):
+		}
+	}
+	return nil
 }

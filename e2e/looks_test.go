@@ -49,7 +49,7 @@ func (b *browser) signIn() {
 func allPages(b *browser) map[string]string {
 	id := "Demo000001"
 	pages := map[string]string{"overview": "/", "keys": "/keys", "key-new": "/keys/new", "key": "/keys/Demo000002", "key-rotate": "/keys/" + id + "/rotate",
-		"key-revoke": "/keys/" + id + "/revoke", "key-shown": "/keys/" + id + "/secret", "usage": "/usage", "usage-key": "/usage?by=key&range=7&measure=tokens", "requests": "/requests",
+		"key-revoke": "/keys/" + id + "/revoke", "key-shown": "/keys/" + id + "/secret", "usage": "/usage", "usage-key": "/usage?by=key&range=7&measure=tokens", "requests": "/requests", "requests-none": "/requests?model=nothing",
 		"providers": "/providers", "connect": "/connect?app=python", "audit": "/audit", "settings": "/settings", "missing": "/nothing-here"}
 	b.open("/requests")
 	if href := get(b, chromedp.Evaluate[string]("(document.querySelector('td a.name') || {href: ''}).href")); href != "" {
@@ -92,6 +92,13 @@ func TestPagesArePleasantForAll(t *testing.T) {
 	b.signIn()
 	for name, path := range allPages(b) {
 		look(b, name, path)
+	}
+	b.open("/settings")
+	b.do(chromedp.Click("details.sure summary"))
+	for _, width := range []int64{360, 1440} {
+		b.size(width, 900)
+		b.fits("settings-revoke", width)
+		b.keep("settings-revoke", "light", width)
 	}
 	for name, path := range map[string]string{"empty-overview": "/", "empty-usage": "/usage", "empty-requests": "/requests", "empty-audit": "/audit"} {
 		look(empty, name, path)

@@ -40,7 +40,9 @@ func (a *Admin) auditPage(r *request) error {
 		return pageCursorOr(query["before"], err)
 	}
 	for _, e := range entries {
-		row := auditRow{Audit: e, Changes: fieldChanges(e.Before, e.After)}
+		row := auditRow{Audit: e, Changes: slices.DeleteFunc(fieldChanges(e.Before, e.After), func(c fieldChange) bool {
+			return c.Name == "name" && c.Before == "" && c.After == e.TargetName // which stands beside it
+		})}
 		if strings.HasPrefix(e.Action, "key.") {
 			row.Link = "keys/" + e.Target
 		}

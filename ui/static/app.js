@@ -3,13 +3,15 @@
 "use strict";
 
 // Times stand in UTC in the page and are shown in the zone of whoever looks.
-const moments = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const parts = { month: "short", day: "numeric", hour: "numeric", minute: "2-digit" };
+const moments = new Intl.DateTimeFormat(undefined, parts);
+const oldMoments = new Intl.DateTimeFormat(undefined, { year: "numeric", ...parts });
 function localTimes(root) {
   for (const el of root.querySelectorAll("time[datetime]:not([title])")) {
     const at = new Date(el.dateTime);
     if (isNaN(at)) continue;
     el.title = el.textContent;
-    el.textContent = moments.format(at);
+    el.textContent = (at.getFullYear() === new Date().getFullYear() ? moments : oldMoments).format(at);
   }
 }
 

@@ -241,7 +241,7 @@ func readPart(path string, off, limit int64, instance []byte) (data []byte, size
 	if _, err := f.ReadAt(head[:], 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, size, err
 	}
-	if string(head[:4]) != journalMagic || string(head[4:4+instanceSize]) != string(instance) ||
+	if size < headerSize || string(head[:4]) != journalMagic || string(head[4:4+instanceSize]) != string(instance) ||
 		binary.LittleEndian.Uint32(head[headerSize-4:]) != castagnoli(head[:headerSize-4]) {
 		return nil, size, errHeader
 	}

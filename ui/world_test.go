@@ -90,7 +90,7 @@ func listenOn(t *testing.T, app *fiber.App) string {
 	}
 	go app.Listener(ln)
 	t.Cleanup(func() {
-		if err := app.ShutdownWithTimeout(5 * time.Second); err != nil {
+		if err := app.ShutdownWithTimeout(30 * time.Second); err != nil {
 			t.Errorf("shut down: %v", err)
 		}
 	})

@@ -72,14 +72,13 @@ func newChart(list []period, m measure, hourly bool, zone *time.Location, label 
 		drawn = drawn[:len(drawn)-1]
 	}
 	c.Empty = len(drawn) == 0
-	colors := make(map[string]int, len(drawn))
+	colors := make(map[string]int, mostSeries+1) // all others are drawn as one
 	var rest int64
 	for i, s := range drawn {
 		if i < mostSeries || len(drawn) == mostSeries+1 {
 			colors[s.name] = i
 			c.Series = append(c.Series, series{i, label(s.name), m.write(m.of(&s.Sums))})
 		} else {
-			colors[s.name] = mostSeries
 			rest += m.of(&s.Sums)
 		}
 	}
@@ -93,7 +92,11 @@ func newChart(list []period, m measure, hourly bool, zone *time.Location, label 
 		for j := range list[i].sums {
 			s := &list[i].sums[j]
 			v := m.of(&s.Sums)
-			sums[i][colors[s.name]] += v
+			color, own := colors[s.name]
+			if !own {
+				color = mostSeries
+			}
+			sums[i][color] += v
 			total += v
 		}
 		most = max(most, total)

@@ -22,6 +22,15 @@ type history struct {
 	kept int
 	// running are sums of days that are not over, where reading them takes long.
 	running map[runningKey]runningSums
+	// byTag are sums of days by tag, as long as no key changes.
+	byTag map[span]tagSums
+}
+
+// tagSums are the sums by tag that were made of those by key in of.
+type tagSums struct {
+	of    *namedSums
+	stamp uint64
+	sums  []namedSums
 }
 
 const (
@@ -140,6 +149,29 @@ func (h *history) sumsOfRunning(ctx context.Context, s span, by string) ([]named
 	return sums, nil
 }
 
+// tagged returns the sums of a day by tag, made of those by key.
+func (h *history) tagged(s span, keys []namedSums, t *tagging) []namedSums {
+	if len(keys) == 0 {
+		return nil
+	}
+	h.mu.Lock()
+	known := h.byTag[s]
+	h.mu.Unlock()
+	if known.of == &keys[0] && known.stamp == t.stamp {
+		return known.sums
+	}
+	sums := t.sums(keys)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if d := h.days[s]; d != nil && len(d.by[0]) > 0 && &d.by[0][0] == &keys[0] { // it is kept, so this may be
+		if h.byTag == nil {
+			h.byTag = map[span]tagSums{}
+		}
+		h.byTag[s] = tagSums{&keys[0], t.stamp, sums}
+	}
+	return sums
+}
+
 // read reads sums from the store.
 func (h *history) read(ctx context.Context, s span, by string) ([]namedSums, error) {
 	q := db.UsageQuery{From: s.from, To: s.to}
@@ -198,6 +230,7 @@ func (h *history) makeRoom() {
 		d := h.days[oldest]
 		h.kept -= d.size()
 		delete(h.days, oldest)
+		delete(h.byTag, oldest)
 		if !keyless {
 			rest := *d // others may be reading d
 			rest.by[0], rest.keyless = nil, true
@@ -214,6 +247,7 @@ func (h *history) forget(oldest time.Time) {
 	for s, d := range h.days {
 		if s.from.Before(oldest) {
 			delete(h.days, s)
+			delete(h.byTag, s)
 			h.kept -= d.size()
 		}
 	}

@@ -3,6 +3,7 @@ package ui
 import (
 	"context"
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -59,4 +60,44 @@ func TestPreparedDaysAreNotReadAgain(t *testing.T) {
 	if err := newWorld(t).admin.Prepare(ended); err == nil {
 		t.Error("it goes on after its context ended")
 	}
+}
+
+// TestSumsByTagFollowTheKeys: what is kept of days by tag is made anew when a key
+// gets other tags.
+func TestSumsByTagFollowTheKeys(t *testing.T) {
+	w := newWorld(t)
+	k, err := w.store.PutKey(t.Context(), &db.Key{ID: "aaaaaaaaaa", Name: "k", Tags: []string{"home", "work"}}, db.Audit{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 {
+		for _, key := range []string{"aaaaaaaaaa", "gone"} {
+			rec := &db.Record{ID: fmt.Sprint("req_", i), KeyID: key, Start: start.AddDate(0, 0, -i), Model: "m", Served: "m", Provider: "p", Status: 200, Source: db.FromProvider}
+			if err := w.store.Note(t.Context(), rec); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	look := func(want map[string]int64) {
+		t.Helper()
+		for range 2 {
+			list, err := w.admin.periods(t.Context(), question{zone: time.UTC, span: lastDays(10, start, time.UTC), by: "tag"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := map[string]int64{}
+			for _, s := range together(list) {
+				got[s.name] = s.Requests
+			}
+			if !maps.Equal(got, want) {
+				t.Errorf("got %v, want %v", got, want)
+			}
+		}
+	}
+	look(map[string]int64{"home": 5, "work": 5, "": 5})
+	k.Tags = []string{"work"}
+	if _, err := w.store.PutKey(t.Context(), k, db.Audit{}); err != nil {
+		t.Fatal(err)
+	}
+	look(map[string]int64{"work": 5, "": 5})
 }

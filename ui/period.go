@@ -43,12 +43,13 @@ func (a *Admin) periods(ctx context.Context, q question) ([]period, error) {
 	if err != nil || q.by != "tag" {
 		return list, err
 	}
-	keys, err := a.keysByID(ctx)
+	keys, err := a.store.AllKeys(ctx)
 	if err != nil {
 		return nil, err
 	}
+	tags := newTagging(keys)
 	for i := range list {
-		list[i].sums = byTag(list[i].sums, keys)
+		list[i].sums = a.history.tagged(list[i].span, list[i].sums, tags)
 	}
 	return list, nil
 }
@@ -121,33 +122,67 @@ func (a *Admin) readPeriods(ctx context.Context, q question, by string) ([]perio
 	return list, nil
 }
 
-// byTag adds up the sums of keys by their tags: a key with two of them counts
-// for both, one without any for the empty one.
-func byTag(sums []namedSums, keys map[string]*db.Key) []namedSums {
-	m := map[string]*db.Sums{}
-	for i := range sums {
-		tags := []string{""}
-		if k := keys[sums[i].name]; k != nil && len(k.Tags) > 0 {
-			tags = k.Tags
+// tagging knows the tags of each key: as places in the list of all tags, the
+// first of which is the empty one.
+type tagging struct {
+	tags []string
+	of   map[string][]int
+	// stamp changes when a key does.
+	stamp uint64
+}
+
+func newTagging(keys []*db.Key) *tagging {
+	t := &tagging{tags: []string{""}, of: make(map[string][]int, len(keys))}
+	places := map[string]int{}
+	for _, k := range keys {
+		t.stamp += 1<<32 + k.Revision // which only grow
+		if len(k.Tags) == 0 {
+			continue
 		}
-		for _, tag := range tags {
-			if m[tag] == nil {
-				m[tag] = &db.Sums{}
+		list := make([]int, len(k.Tags))
+		for i, tag := range k.Tags {
+			at, known := places[tag]
+			if !known {
+				at = len(t.tags)
+				places[tag] = at
+				t.tags = append(t.tags, tag)
 			}
-			m[tag].Add(sums[i].Sums)
+			list[i] = at
+		}
+		t.of[k.ID] = list
+	}
+	return t
+}
+
+// sums adds up the sums of keys by their tags: a key with two of them counts for
+// both, one without any for the empty one.
+func (t *tagging) sums(keys []namedSums) []namedSums {
+	all := make([]db.Sums, len(t.tags))
+	for i := range keys {
+		places, tagged := t.of[keys[i].name]
+		if !tagged {
+			all[0].Add(keys[i].Sums)
+		}
+		for _, at := range places {
+			all[at].Add(keys[i].Sums)
 		}
 	}
-	list := make([]namedSums, 0, len(m))
-	for tag, s := range m {
-		list = append(list, namedSums{tag, *s})
+	var list []namedSums
+	for at, s := range all {
+		if s != (db.Sums{}) {
+			list = append(list, namedSums{t.tags[at], s})
+		}
 	}
 	return list
 }
 
 // together returns the sums of all periods, by name, in no order.
 func together(list []period) []namedSums {
-	m := map[string]int{}
-	var out []namedSums
+	most := 0
+	for _, p := range list {
+		most = max(most, len(p.sums))
+	}
+	m, out := make(map[string]int, most), make([]namedSums, 0, most)
 	for _, p := range list {
 		for i := range p.sums {
 			s := &p.sums[i]

@@ -1,6 +1,8 @@
 package ui
 
 import (
+	"cmp"
+	"context"
 	"net/url"
 	"slices"
 	"strings"
@@ -137,11 +139,7 @@ func (a *Admin) usageQuestion(r *request, query map[string]string) (question, er
 
 // fillUsage makes the chart and the table of what was found.
 func (a *Admin) fillUsage(r *request, body *usageBody, q question, list []period) error {
-	keys, err := a.keysByID(r.ctx)
-	if err != nil {
-		return err
-	}
-	name := func(id string) string { return nameOf(q.by, id, keys) }
+	name := func(id string) string { return a.nameOf(r.ctx, q.by, id) }
 	for i := range list {
 		for j := range list[i].sums {
 			body.Total.Add(list[i].sums[j].Sums)
@@ -230,12 +228,10 @@ func byDay(lines []usageLine) []usageLine {
 }
 
 // nameOf is what people read for a row.
-func nameOf(by, name string, keys map[string]*db.Key) string {
+func (a *Admin) nameOf(ctx context.Context, by, name string) string {
 	switch {
-	case by == "key" && keys[name] != nil:
-		return keys[name].Name
 	case by == "key" && name != "":
-		return "th-" + name
+		return cmp.Or(a.keyName(ctx, name), "th-"+name)
 	case by == "tag" && name == "":
 		return "no tag"
 	case name == "":

@@ -102,6 +102,9 @@ input = 1.0
 	rotated := h.run(t, "keys", "rotate", "rotated", "--quiet", "--grace", "1h")
 	c.secrets["the old secret of a key"], c.secrets["the new secret of a key"] = other[13:], rotated[13:]
 	wrong := key[:len(key)-1] + "x"
+	if wrong == key {
+		wrong = key[:len(key)-1] + "y"
+	}
 	c.secrets["a wrong key"] = wrong[13:]
 
 	// Every kind of call, good and bad; what comes back is searched too.

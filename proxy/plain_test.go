@@ -26,6 +26,7 @@ func FuzzPlainHead(f *testing.F) {
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n0\r\nTrailer: x\r\n\r\n",
 		"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nhello",
+		"HTTP/0.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "HTTP/0.0 200 OK\nTransfer-Encoding: 0\n\n",
 		"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello",
 		"HTTP/1.1 200 OK\nContent-Length: 5\nContent-Length: 5\n\nhello",
 		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
@@ -37,7 +38,8 @@ func FuzzPlainHead(f *testing.F) {
 		"HTTP/1.1 200 OK\r\nconnection: Close\r\nx-odd: a\r\n b\r\n\tc\r\nX-ODD: \r\n\r\nhello",
 		"HTTP/1.1 200\r\nX Y: 1\r\nX-Y : 2\r\n\r\nhello",
 		"HTTP/1.1  200 OK\r\n X: 1\r\n\r\n", "HTTP/1.1 099 Low\r\n\r\n", "HTTP/9.9 200 OK\r\n\r\n", "\r\n\r\n", "HTTP/1.1 200 OK\r\n: x\r\n\r\n",
-		"HTTP/1.1 200 OK\r\nX: \xe9\x00\r\n\r\n", "HTTP/1.1 200 OK\r\nX\r\n\r\n", "HTTP/1.1 200 OK\r\nX: 1",
+		"HTTP/1.1 200 OK\r\nX: \xe9\x00\r\n\r\n", "HTTP/1.1 200 OK\r\nX\r\n\r\n", "HTTP/1.1 200 OK\r\nX\r\n : 1\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length:\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "HTTP/1.1 200 OK\r\nX: 1",
 	} {
 		f.Add([]byte(head), false)
 		f.Add([]byte(head), true)
@@ -73,7 +75,10 @@ func FuzzPlainHead(f *testing.F) {
 			}
 			delete(h, "Content-Length")
 		}
-		if !maps.EqualFunc(ours.Header, theirs.Header, slices.Equal) {
+		// net/http leaves a space behind a value that goes on in a blank line.
+		same := func(our, their string) bool { return our == strings.TrimRight(their, " ") }
+		alike := func(our, their []string) bool { return slices.EqualFunc(our, their, same) }
+		if !maps.EqualFunc(ours.Header, theirs.Header, alike) {
 			t.Errorf("%q instead of %q", ours.Header, theirs.Header)
 		}
 		want, wantErr := io.ReadAll(theirs.Body)

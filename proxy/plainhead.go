@@ -38,6 +38,7 @@ func readHead(in *bufio.Reader, r *http.Request) (*http.Response, error) {
 // readLines reads up to the empty line behind a head. What it returns holds the
 // lines with a line feed after each, and none of the empty one.
 func readLines(in *bufio.Reader, head []byte) (_ []byte, lines int, err error) {
+	last := 0 // where the last line begins
 	for {
 		start := len(head)
 		for {
@@ -65,11 +66,15 @@ func readLines(in *bufio.Reader, head []byte) (_ []byte, lines int, err error) {
 		}
 		// A line that begins with white space belongs to the one before it.
 		if lines > 1 && (line[0] == ' ' || line[0] == '\t') {
+			if bytes.IndexByte(head[last:start], ':') < 0 {
+				return nil, 0, errMalformed
+			}
 			more := bytes.Trim(line, " \t")
 			head = append(append(append(head[:start-1], ' '), more...), '\n')
 			continue
 		}
 		head = append(head[:start+len(line)], '\n')
+		last = start
 		lines++
 	}
 }
@@ -181,9 +186,14 @@ func frame(resp *http.Response, r *http.Request) error {
 	connection := h["Connection"]
 	resp.Close = httpguts.HeaderValuesContainsToken(connection, "close") ||
 		old && !httpguts.HeaderValuesContainsToken(connection, "keep-alive")
+	length, err := contentLength(h)
+	if err != nil {
+		return err
+	}
 	codings, chunked := h["Transfer-Encoding"]
 	delete(h, "Transfer-Encoding")
-	if chunked = chunked && !old; chunked {
+	unstated := resp.ProtoMajor == 0 && resp.ProtoMinor == 0 // counts as 1.1 here, as it does for net/http
+	if chunked = chunked && (!old || unstated); chunked {
 		if len(codings) != 1 || !strings.EqualFold(codings[0], "chunked") {
 			return errors.New("the provider's answer has an unsupported transfer encoding")
 		}
@@ -194,10 +204,7 @@ func frame(resp *http.Response, r *http.Request) error {
 			}
 		}
 	}
-	length, err := contentLength(h)
 	switch {
-	case err != nil:
-		return err
 	case r.Method == http.MethodHead:
 		resp.ContentLength = length
 	case resp.StatusCode < 200:

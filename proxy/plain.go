@@ -36,9 +36,11 @@ type plain struct {
 
 const (
 	// maxIdle is how many connections to one provider wait for more to do, and
-	// idleTime for how long.
-	maxIdle  = 256
-	idleTime = 90 * time.Second
+	// idleTime for how long. Every pruneTime those are closed that the provider
+	// has closed.
+	maxIdle   = 256
+	idleTime  = 90 * time.Second
+	pruneTime = 5 * time.Second
 	// maxBuffer is the largest buffer that is kept for the next request, in bytes.
 	maxBuffer = 32 << 10
 )
@@ -201,7 +203,7 @@ func (p *plain) put(c *plainConn) {
 	if !full {
 		p.idle = append(p.idle, c)
 		if p.pruner == nil {
-			p.pruner = time.AfterFunc(idleTime, p.prune)
+			p.pruner = time.AfterFunc(pruneTime, p.prune)
 		}
 	}
 	p.mu.Unlock()
@@ -210,17 +212,20 @@ func (p *plain) put(c *plainConn) {
 	}
 }
 
-// prune closes what was idle for too long; the ones used last stand behind.
+// prune closes what was idle for too long, and what the provider has closed:
+// its descriptors would be missing elsewhere.
 func (p *plain) prune() {
+	var old []*plainConn
 	p.mu.Lock()
-	n := 0
-	for n < len(p.idle) && time.Since(p.idle[n].since) >= idleTime {
-		n++
-	}
-	old := p.idle[:n:n]
-	p.idle = append([]*plainConn(nil), p.idle[n:]...)
+	p.idle = slices.DeleteFunc(p.idle, func(c *plainConn) bool {
+		over := time.Since(c.since) >= idleTime || !c.stands()
+		if over {
+			old = append(old, c)
+		}
+		return over
+	})
 	if p.pruner = nil; len(p.idle) > 0 {
-		p.pruner = time.AfterFunc(idleTime-time.Since(p.idle[0].since), p.prune)
+		p.pruner = time.AfterFunc(pruneTime, p.prune)
 	}
 	p.mu.Unlock()
 	for _, c := range old {

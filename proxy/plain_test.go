@@ -3,12 +3,12 @@ package proxy
 import (
 	"bufio"
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -196,26 +196,46 @@ func TestPlainConnectionIsKept(t *testing.T) {
 	}
 }
 
-// Connections that are idle for long are closed, those in use are not.
+// Connections that are idle for long are closed, and those that the provider has
+// closed, so that no descriptor is held for nothing.
 func TestPlainConnectionsArePruned(t *testing.T) {
-	p := &plain{}
-	var left, right net.Conn
-	for i := range 3 {
-		left, right = net.Pipe()
-		c := &plainConn{way: p, conn: left}
-		p.put(c)
-		if i < 2 {
-			c.since = time.Now().Add(-idleTime)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	p := &plain{address: ln.Addr().String(), dialer: &net.Dialer{}}
+	const long, closed, stays = 0, 1, 2
+	var conns [3]*plainConn
+	var ends [3]net.Conn
+	for i := range conns { // all at once, or one would be used again
+		if conns[i], _, err = p.conn(t.Context()); err != nil {
+			t.Fatal(err)
 		}
+		if ends[i], err = ln.Accept(); err != nil {
+			t.Fatal(err)
+		}
+		defer ends[i].Close()
+	}
+	for _, c := range conns {
+		p.put(c)
+	}
+	conns[long].since = time.Now().Add(-idleTime)
+	if err := ends[closed].Close(); err != nil {
+		t.Fatal(err)
+	}
+	for conns[closed].stands() { // until the news is there
+		runtime.Gosched()
 	}
 	p.prune()
-	if len(p.idle) != 1 || p.idle[0].conn != left || p.pruner == nil {
+	if len(p.idle) != 1 || p.idle[0] != conns[stays] || p.pruner == nil {
 		t.Fatalf("%d are left, pruner %v", len(p.idle), p.pruner)
 	}
 	p.pruner.Stop()
-	_ = right.SetReadDeadline(time.Now().Add(time.Millisecond))
-	if _, err := right.Read(make([]byte, 1)); errors.Is(err, io.EOF) {
-		t.Error("the one that was used last is closed")
+	for i, c := range conns {
+		if err := c.conn.SetDeadline(time.Time{}); (err == nil) != (i == stays) {
+			t.Errorf("connection %d: %v", i, err)
+		}
 	}
 }
 

@@ -104,9 +104,11 @@ type Admin struct {
 	// history remembers the sums of days that are over.
 	history history
 
-	// assets and templates are what pages are made of, once they are mounted.
+	// assets and templates are what pages are made of, once they are mounted. The
+	// first page reads the templates: a gateway whose pages nobody looks at starts
+	// without.
 	assets    map[string]*asset
-	templates map[string]*template.Template
+	templates func() map[string]*template.Template
 
 	// hashing lets one new secret be hashed at a time: each takes 19 MiB.
 	hashing sync.Mutex

@@ -281,20 +281,25 @@ func sumDay(rows []db.UsageRow) *daySums {
 	return d
 }
 
-// Run reads the days that the pages may show, the latest first, at the start and
-// each hour, so that nobody waits for them. It ends with ctx.
+// runAfter is how long after the start the first days are read: whoever waited
+// for the start comes first.
+const runAfter = 2 * time.Second
+
+// Run reads the days that the pages may show, the latest first, soon after the
+// start and then each hour, so that nobody waits for them. It ends with ctx.
 func (a *Admin) Run(ctx context.Context) error {
-	tick := time.NewTicker(time.Hour)
-	defer tick.Stop()
+	timer := time.NewTimer(runAfter)
+	defer timer.Stop()
 	for {
-		if err := a.Prepare(ctx); err != nil && ctx.Err() == nil {
-			a.log.Warn().Err(err).Msg("read the usage of the past for the pages")
-		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-timer.C:
 		}
+		if err := a.Prepare(ctx); err != nil && ctx.Err() == nil {
+			a.log.Warn().Err(err).Msg("read the usage of the past for the pages")
+		}
+		timer.Reset(time.Hour)
 	}
 }
 

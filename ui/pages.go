@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -62,7 +63,7 @@ func sights() []sight {
 // which their sessions open too.
 func (a *Admin) Pages() func(fiber.Router) {
 	a.assets = loadAssets()
-	a.templates = a.loadTemplates()
+	a.templates = sync.OnceValue(a.loadTemplates)
 	return func(r fiber.Router) {
 		for _, s := range sights() {
 			h := a.show(s)

@@ -49,7 +49,7 @@ func (a *Admin) page(r *request, status int, name, title string, body any) error
 	f := frame{Title: title, Page: name, Root: a.root(), Signed: r.session != "", Version: a.version,
 		Zone: zoneOf(a.config()).String(), Notice: notices[string(r.c.Context().QueryArgs().Peek("done"))], Body: body}
 	var b bytes.Buffer
-	if err := a.templates[name].ExecuteTemplate(&b, "layout.html", f); err != nil {
+	if err := a.templates()[name].ExecuteTemplate(&b, "layout.html", f); err != nil {
 		return fmt.Errorf("page %s: %w", name, err)
 	}
 	r.c.Set("Content-Type", "text/html; charset=utf-8")

@@ -6,9 +6,9 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
-	"mime"
 	"path"
 	"strings"
+	"sync"
 
 	"github.com/gofiber/fiber/v2"
 )
@@ -20,8 +20,14 @@ var staticFiles embed.FS
 // a file that changed has another one, so that it may be kept forever.
 type asset struct {
 	path, kind, etag string
-	plain, packed    []byte
+	plain            []byte
+	// packed is the text packed by gzip, once somebody asks for it.
+	packed func() []byte
 }
+
+// kinds are the content types of the files. The tables that systems have differ,
+// and to read them takes longer than all the rest of a start.
+var kinds = map[string]string{".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
 
 // loadAssets returns the files by name.
 func loadAssets() map[string]*asset {
@@ -37,11 +43,8 @@ func loadAssets() map[string]*asset {
 		}
 		sum := sha256.Sum256(text)
 		hash := hex.EncodeToString(sum[:8])
-		kind := mime.TypeByExtension(path.Ext(e.Name()))
-		if strings.HasSuffix(e.Name(), ".svg") { // not every system's table has it
-			kind = "image/svg+xml"
-		}
-		assets[e.Name()] = &asset{path: "/static/" + hash + "/" + e.Name(), kind: kind, etag: `"` + hash + `"`, plain: text, packed: packed(text)}
+		assets[e.Name()] = &asset{path: "/static/" + hash + "/" + e.Name(), kind: kinds[path.Ext(e.Name())], etag: `"` + hash + `"`, plain: text,
+			packed: sync.OnceValue(func() []byte { return packed(text) })}
 	}
 	return assets
 }
@@ -76,7 +79,7 @@ func (f *asset) serve(c *fiber.Ctx) error {
 	c.Set("Content-Type", f.kind)
 	if takesGzip(c) {
 		c.Set("Content-Encoding", "gzip")
-		return c.Send(f.packed)
+		return c.Send(f.packed())
 	}
 	return c.Send(f.plain)
 }

@@ -44,18 +44,16 @@ func Decide(l *Limits, s *Standing, c *Claim) (Reservation, error) {
 	}
 
 	need := plus(input, least)
-	for _, b := range [...]budget{
-		{LimitTPM, l.TokensPerMinute, &s.Key.Minute},
-		{LimitDayTokens, l.DailyTokens, &s.Key.Day},
-		{LimitMonthTokens, l.MonthlyTokens, &s.Key.Month},
-		{LimitTotalTokens, l.TotalTokens, &s.Key.Total},
-	} {
+	tokenBudgets := [...]budget{{LimitTPM, l.TokensPerMinute}, {LimitDayTokens, l.DailyTokens},
+		{LimitMonthTokens, l.MonthlyTokens}, {LimitTotalTokens, l.TotalTokens}}
+	for i, use := range [...]*WindowUse{&s.Key.Minute, &s.Key.Day, &s.Key.Month, &s.Key.Total} {
+		b := tokenBudgets[i]
 		if b.max <= 0 {
 			continue
 		}
-		room := b.max - plus(b.use.Tokens, b.use.HeldTokens)
+		room := b.max - plus(use.Tokens, use.HeldTokens)
 		if need > room {
-			return Reservation{}, d.refuse(b.name, b.max, b.use.Tokens, b.use.HeldTokens, need, b.use.Resets)
+			return Reservation{}, d.refuse(b.name, b.max, use.Tokens, use.HeldTokens, need, use.Resets)
 		}
 		if c.OpenOutput {
 			output = min(output, room-input)
@@ -65,18 +63,16 @@ func Decide(l *Limits, s *Standing, c *Claim) (Reservation, error) {
 	price := max(c.OutputPrice, 0)
 	fixed := plus(max(c.InputCost, 0), max(c.FixedCost, 0))
 	need = plus(fixed, outputCost(least, price))
-	for _, b := range [...]budget{
-		{LimitDayUSD, l.DailyUSD, &s.Key.Day},
-		{LimitMonthUSD, l.MonthlyUSD, &s.Key.Month},
-		{LimitTotalUSD, l.TotalUSD, &s.Key.Total},
-		{LimitProviderUSD, c.ProviderLimit, &s.Provider},
-	} {
+	moneyBudgets := [...]budget{{LimitDayUSD, l.DailyUSD}, {LimitMonthUSD, l.MonthlyUSD},
+		{LimitTotalUSD, l.TotalUSD}, {LimitProviderUSD, c.ProviderLimit}}
+	for i, use := range [...]*WindowUse{&s.Key.Day, &s.Key.Month, &s.Key.Total, &s.Provider} {
+		b := moneyBudgets[i]
 		if b.max <= 0 {
 			continue
 		}
-		room := b.max - plus(b.use.Cost, b.use.HeldCost)
+		room := b.max - plus(use.Cost, use.HeldCost)
 		if need > room {
-			return Reservation{}, d.refuse(b.name, b.max, b.use.Cost, b.use.HeldCost, need, b.use.Resets)
+			return Reservation{}, d.refuse(b.name, b.max, use.Cost, use.HeldCost, need, use.Resets)
 		}
 		if c.OpenOutput {
 			output = min(output, affordable(room-fixed, price))
@@ -97,11 +93,11 @@ func (r *Record) Charge() (tokens, cost int64) {
 	return plus(max(r.Usage.Input, 0), max(r.Usage.Output, 0)), max(r.Cost, 0)
 }
 
-// budget is one limit on tokens or money, and the window it holds in.
+// budget is one limit on tokens or money. The window that it holds in stands
+// apart from it: together they would move to the heap, with each claim.
 type budget struct {
 	name string
 	max  int64
-	use  *WindowUse
 }
 
 type decision struct {

@@ -83,7 +83,7 @@ func (b *answerBody) watchIdle() {
 			return 0
 		}
 		return time.Duration(steady() - since)
-	}, func() { b.a.cancel(errIdle) })
+	}, func() { b.a.life.end(errIdle) })
 }
 
 // Read passes bytes on. Before it hands over the ones that complete the answer
@@ -170,7 +170,7 @@ func (b *answerBody) read(p []byte) (int, error) {
 
 // reason names in a word why an answer broke off; see [db.Record.Error].
 func (b *answerBody) reason() string {
-	return causeWord(causeOf(b.a.ctx))
+	return causeWord(causeOf(&b.a.life))
 }
 
 // causeWord is the cause for which an answer broke off in a word.
@@ -235,7 +235,7 @@ func (b *answerBody) Close() error {
 	if !b.settled {
 		// The caller is gone, or does not take the bytes.
 		reason := "canceled"
-		if causeOf(b.a.ctx) != nil {
+		if causeOf(&b.a.life) != nil {
 			reason = b.reason()
 		}
 		if b.meter != nil {

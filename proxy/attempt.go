@@ -16,8 +16,8 @@ type attempt struct {
 	target target
 	number int // from 1
 	start  time.Time
-	ctx    context.Context
-	cancel context.CancelCauseFunc
+	// life is the context of its request to the provider.
+	life life
 	// silence ends it when no answer comes, total when it lasts too long.
 	silence, total *time.Timer
 	// probe says that it finds out whether a resting target answers again.
@@ -49,7 +49,7 @@ var prefixes = sync.Pool{New: func() any { return new([prefixSize]byte) }}
 // stillborn is an attempt that came to nothing before anything was sent.
 func (f *flight) stillborn(ctx context.Context, t target, err error) *attempt {
 	a := &attempt{target: t, number: len(f.failed) + 1, start: f.g.now()}
-	a.ctx, a.cancel = context.WithCancelCause(ctx)
+	a.life.within(ctx)
 	a.fail(err)
 	return a
 }
@@ -58,12 +58,13 @@ func (f *flight) stillborn(ctx context.Context, t target, err error) *attempt {
 // a stream at its headers, anything else at its first byte.
 func (f *flight) try(ctx context.Context, t target, probe bool) *attempt {
 	a := &attempt{target: t, number: len(f.failed) + 1, start: f.g.now(), inside: true, probe: probe}
-	a.ctx, a.cancel = context.WithCancelCause(ctx)
+	a.life.of = a
+	a.life.within(ctx)
 	if d := t.provider.Timeouts.FirstByte; d > 0 {
-		a.silence = time.AfterFunc(d, func() { a.cancel(errSilent) })
+		a.silence = time.AfterFunc(d, func() { a.life.end(errSilent) })
 	}
 	if d := t.provider.Timeouts.Total; d > 0 {
-		a.total = time.AfterFunc(d, func() { a.cancel(errTotal) })
+		a.total = time.AfterFunc(d, func() { a.life.end(errTotal) })
 	}
 	a.strip = f.asksUsage(t)
 	call := f.call
@@ -133,7 +134,7 @@ func isStream(resp *http.Response) bool {
 // fail ends an attempt that got no answer; the request to the provider is over
 // when it returns.
 func (a *attempt) fail(err error) {
-	if cause := causeOf(a.ctx); cause != nil {
+	if cause := causeOf(&a.life); cause != nil {
 		err = cause
 	}
 	a.err = withoutAnswer(err)
@@ -200,7 +201,7 @@ func (a *attempt) close() {
 	if a.total != nil {
 		a.total.Stop()
 	}
-	a.cancel(errDone)
+	a.life.end(errDone)
 	if a.body != nil {
 		_ = a.body.Close()
 	}

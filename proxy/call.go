@@ -72,26 +72,32 @@ var idEncoding = base32.StdEncoding.WithPadding(base32.NoPadding)
 // endpoint tells what the call's path is.
 func (c *Call) endpoint() endpoint { return endpointOf(c.Path) }
 
-// The causes for which a call's context ends; see [context.Cause].
+// The causes for which a call's context ends; see [context.Cause]. They are
+// errors already, so that to compare with one makes none.
 var (
-	errGone     = causeError("the caller left")
-	errRevoked  = causeError("the key was revoked")
-	errShutdown = causeError("the server is stopping")
-	errFull     = causeError("no place at the provider within first_byte")
-	errSilent   = causeError("no answer within first_byte")
-	errIdle     = causeError("nothing came for the idle time")
-	errTotal    = causeError("the total time is over")
-	errDone     = causeError("the answer is complete")
+	errGone     error = causeError("the caller left")
+	errRevoked  error = causeError("the key was revoked")
+	errShutdown error = causeError("the server is stopping")
+	errFull     error = causeError("no place at the provider within first_byte")
+	errSilent   error = causeError("no answer within first_byte")
+	errIdle     error = causeError("nothing came for the idle time")
+	errTotal    error = causeError("the total time is over")
+	errDone     error = causeError("the answer is complete")
 )
 
 type causeError string
 
 func (e causeError) Error() string { return string(e) }
 
+// Is says that the cause is why something was canceled, for those who ask no
+// further.
+func (e causeError) Is(target error) bool { return target == context.Canceled || target == error(e) }
+
 // causeOf returns why ctx ended; nil while it has not.
 func causeOf(ctx context.Context) error {
-	if ctx.Err() == nil {
-		return nil
+	err := ctx.Err()
+	if _, ok := ctx.(*life); ok || err == nil {
+		return err
 	}
 	return context.Cause(ctx)
 }

@@ -16,8 +16,9 @@ type document struct {
 	// inString and escaped: the next byte stands in a string, behind a backslash.
 	inString, escaped bool
 	// name is the beginning of the last string at depth 1 or 2, long its length.
-	name []byte
-	long int64
+	name  []byte
+	names [maxMember]byte // where name is
+	long  int64
 	// typed: the string is the type of the top-level object; typ is the beginning
 	// of it.
 	typed bool
@@ -112,7 +113,7 @@ func (d *document) feed(p []byte) {
 				}
 			}
 			d.inString, d.long = true, 0
-			d.name = d.name[:0]
+			d.name = d.names[:0]
 			d.keyed = false
 		case ':':
 			d.keyed = true
@@ -197,8 +198,8 @@ func (d *document) str(p []byte) int {
 			break
 		}
 	}
-	if d.depth <= 2 && len(d.name) < maxMember {
-		d.name = append(d.name, p[:min(quote, maxMember)]...)
+	if room := maxMember - len(d.name); d.depth <= 2 && room > 0 {
+		d.name = append(d.name, p[:min(quote, room)]...)
 	}
 	d.long += int64(quote)
 	d.text += int64(quote)

@@ -80,9 +80,13 @@ func (f *flight) next(left []target, again *target) candidate {
 	if again != nil {
 		return candidate{target: *again, condition: condition{resting: true}, full: true}
 	}
-	take := !f.turned
+	now, take := f.g.now(), !f.turned
 	f.turned = true
-	return f.st.order(f.route, left, f.demand, f.g.now(), take)[0]
+	if len(left) == 1 {
+		t := left[0]
+		return candidate{target: t, condition: t.provider.health.look(t.served, now), full: t.provider.queue.full()}
+	}
+	return f.st.order(f.route, left, f.demand, now, take)[0]
 }
 
 // resting reports whether a target rests now.

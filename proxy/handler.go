@@ -110,9 +110,7 @@ func (h *handler) expect(ctx *fasthttp.RequestCtx) int {
 	}
 	call := h.call(ctx)
 	call.Length = int64(ctx.Request.Header.ContentLength())
-	c, cancel := context.WithCancelCause(context.Background())
-	defer cancel(errDone)
-	err := h.g.precheck(c, call)
+	err := h.g.precheck(context.Background(), call)
 	if err == nil {
 		return http.StatusContinue
 	}
@@ -126,8 +124,8 @@ func (h *handler) serve(ctx *fasthttp.RequestCtx) {
 	if h.preflight(ctx, call) {
 		return
 	}
-	c, cancel := context.WithCancelCause(context.Background())
-	v := &visit{h: h, call: call, cancel: cancel, patience: patience{conn: ctx.Conn()}}
+	v := &visit{h: h, call: call, patience: patience{conn: ctx.Conn()}}
+	v.life.within(context.Background())
 	call.Cancel, call.Hurry = v.stop, v.patience.hurry
 	if stream := ctx.RequestBodyStream(); stream != nil {
 		call.Length = int64(ctx.Request.Header.ContentLength())
@@ -135,7 +133,7 @@ func (h *handler) serve(ctx *fasthttp.RequestCtx) {
 		call.Body = v.body
 	}
 	v.unwatch = h.watcher.watch(ctx.Conn(), v.gone)
-	resp, err := h.do(c, call)
+	resp, err := h.do(&v.life, call)
 	if err != nil {
 		v.end()
 		if errors.Is(err, errGone) {
@@ -144,6 +142,7 @@ func (h *handler) serve(ctx *fasthttp.RequestCtx) {
 			return
 		}
 		h.fail(ctx, call, err)
+		dropHeader(&call.Header)
 		if v.body != nil && !v.body.whole() {
 			h.linger(ctx)
 		}
@@ -160,13 +159,14 @@ func (h *handler) serve(ctx *fasthttp.RequestCtx) {
 		out.upload, out.unread = v.body, !v.body.whole() && isLong(ctx)
 	}
 	h.reply(ctx, call, resp, out)
+	dropHeader(&call.Header)
 }
 
 // visit is what a call has to do with its connection.
 type visit struct {
 	h        *handler
 	call     *Call
-	cancel   context.CancelCauseFunc
+	life     life
 	patience patience
 	body     *guard // nil when there is none
 	unwatch  func()
@@ -175,7 +175,7 @@ type visit struct {
 
 // stop ends the call's context; nobody need wait for the body any longer.
 func (v *visit) stop(cause error) {
-	v.cancel(cause)
+	v.life.end(cause)
 	if v.body != nil {
 		v.body.release()
 	}

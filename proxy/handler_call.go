@@ -45,7 +45,7 @@ func copyHeaders(head *fasthttp.RequestHeader) http.Header {
 		n++
 	}
 	all := text.String()
-	out, lists := make(http.Header, n), make([]string, n)
+	out, lists := newHeader(), make([]string, n)
 	for name, value := range head.All() {
 		key := all[:len(name)]
 		lists[0] = all[len(name) : len(name)+len(value)]

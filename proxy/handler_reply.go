@@ -23,6 +23,7 @@ func (h *handler) reply(ctx *fasthttp.RequestCtx, call *Call, resp *http.Respons
 	h.allowOrigin(ctx, call)
 	length := resp.ContentLength
 	stream := isStream(resp)
+	dropHeader(&resp.Header) // the server has its own copy
 	switch {
 	case call.Method == http.MethodHead:
 		_ = body.Close()

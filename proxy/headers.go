@@ -3,9 +3,33 @@ package proxy
 import (
 	"net/http"
 	"strings"
+	"sync"
 
 	"golang.org/x/net/http/httpguts"
 )
+
+// headerMaps are maps without anything in them: a request needs three, and to
+// make one costs more than to fill it.
+var headerMaps = sync.Pool{New: func() any { return make(http.Header, 14) }}
+
+// newHeader returns an empty map of headers.
+func newHeader() http.Header {
+	h, _ := headerMaps.Get().(http.Header)
+	return h
+}
+
+// dropHeader lets the map be used for something else. Nobody may look at it any
+// more; the values in it stay who they are.
+func dropHeader(h *http.Header) {
+	if *h != nil && len(*h) <= maxDropped {
+		clear(*h)
+		headerMaps.Put(*h)
+	}
+	*h = nil
+}
+
+// maxDropped is the largest number of headers whose map is used again.
+const maxDropped = 64
 
 // isHopByHop reports whether a header, in canonical form, belongs to one
 // connection (RFC 9110 §7.6.1).
@@ -45,7 +69,7 @@ func isProviderOnly(name string) bool {
 // values are shared with h. Programs that show their key in several ways at once
 // are many: a header that holds the secret is a credential, whatever its name.
 func forwardHeaders(h http.Header, upgrade bool, secret string) http.Header {
-	out := make(http.Header, len(h)+3)
+	out := newHeader()
 	for name, values := range h {
 		if isHopByHop(name) || isCallerOnly(name) || isOurs(name) || !httpguts.ValidHeaderFieldName(name) {
 			continue

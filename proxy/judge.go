@@ -46,7 +46,7 @@ func (f *flight) judgeEnd(a *attempt, reason string) {
 		return
 	}
 	h, served := a.target.provider.health, a.target.served
-	cause := causeOf(a.ctx)
+	cause := causeOf(&a.life)
 	switch {
 	case reason == "":
 		h.completed(served, a.start)

@@ -53,6 +53,8 @@ func (p *payload) open(edits []edit) (body io.ReadCloser, length int64) {
 		return io.NopCloser(spliced), length
 	case p.stream != nil:
 		return io.NopCloser(p.stream), p.length
+	case p.memory == nil && len(edits) == 0:
+		return inMemory(p.bytes), p.length
 	}
 	pieces, length := splice(p.bytes, edits)
 	switch {
@@ -60,10 +62,14 @@ func (p *payload) open(edits []edit) (body io.ReadCloser, length int64) {
 		p.memory.use()
 		return &heldBody{Buffers: pieces, of: p.memory}, length
 	case len(pieces) == 1:
-		return io.NopCloser(bytes.NewReader(pieces[0])), length // which net/http sends together with the head
+		return inMemory(pieces[0]), length
 	}
-	return io.NopCloser(bytes.NewReader(bytes.Join(pieces, nil))), length
+	return inMemory(bytes.Join(pieces, nil)), length
 }
+
+// inMemory reads a short body in a way in which net/http sends it together with
+// the head.
+func inMemory(b []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(b)) }
 
 // free gives memory back to the bound that the body will not need for long any
 // more; it may be called twice.

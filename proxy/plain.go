@@ -70,7 +70,12 @@ func isASCII(s string) bool {
 // the reading of the answer's body.
 func (p *plain) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx := r.Context()
-	a, _ := ctx.Value(attemptKey{}).(*attempt)
+	l, ok := ctx.(*life)
+	if !ok {
+		l = &life{}
+		l.within(ctx)
+	}
+	a := l.of
 	if r.Header["Upgrade"] != nil || r.Body != nil && r.ContentLength != 0 && !isHeld(r) {
 		if a != nil {
 			r = r.WithContext(traced(ctx, a))
@@ -86,6 +91,7 @@ func (p *plain) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := writeRequest(out, r); err != nil {
 		return nil, err
 	}
+	dropHeader(&r.Header) // which was made for this request
 	for {
 		if err := causeOf(ctx); err != nil {
 			return nil, err
@@ -97,7 +103,7 @@ func (p *plain) RoundTrip(r *http.Request) (*http.Response, error) {
 		if a != nil {
 			a.connected.Store(true)
 		}
-		resp, again, err := c.ask(ctx, r, *out, a)
+		resp, again, err := c.ask(l, r, *out, a)
 		if err == nil {
 			return resp, nil
 		}
@@ -123,9 +129,6 @@ func isHeld(r *http.Request) bool {
 	_, large := r.Body.(*heldBody)
 	return large || r.GetBody != nil && r.ContentLength > 0 && r.ContentLength < heldFrom
 }
-
-// attemptKey is the key of a context's *attempt.
-type attemptKey struct{}
 
 // buffers are what requests are written to before they are sent; larger ones
 // than maxBuffer are not kept.

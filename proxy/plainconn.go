@@ -3,7 +3,6 @@ package proxy
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -24,6 +23,8 @@ type plainConn struct {
 	raw  syscall.RawConn // nil where there is none
 	// sending says that a large body is being sent, or was not sent whole.
 	sending atomic.Bool
+	// request ends with the request on it, by closing the connection.
+	request mortal
 	// since is when it began to be idle.
 	since time.Time
 	// quiet is what the last look found, and look asks for it, by poll.
@@ -40,6 +41,7 @@ const maxEarly = 8
 
 func newPlainConn(way *plain, conn net.Conn) *plainConn {
 	c := &plainConn{way: way, conn: conn, r: bufio.NewReaderSize(conn, 4<<10), raw: rawConn(conn)}
+	c.request.f = c.close
 	c.look = func(fd uintptr) bool {
 		c.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
 		n, err := unix.Poll(c.poll[:], 0) // an end can be read, too
@@ -60,11 +62,13 @@ func (c *plainConn) close() { _ = c.conn.Close() }
 // ask sends a request and reads the head of its answer. After an error the
 // connection is of no use; again says that the request did not reach the
 // provider, or may be sent twice.
-func (c *plainConn) ask(ctx context.Context, r *http.Request, out []byte, a *attempt) (resp *http.Response, again bool, err error) {
-	stop := context.AfterFunc(ctx, c.close)
+func (c *plainConn) ask(l *life, r *http.Request, out []byte, a *attempt) (resp *http.Response, again bool, err error) {
+	if !l.join(&c.request) {
+		return nil, true, l.Err()
+	}
 	n, err := c.conn.Write(out)
 	if err != nil && n == 0 {
-		stop()
+		l.part(&c.request)
 		return nil, true, err
 	}
 	if large, ok := r.Body.(*heldBody); ok && err == nil {
@@ -85,14 +89,14 @@ func (c *plainConn) ask(ctx context.Context, r *http.Request, out []byte, a *att
 	// A provider may refuse without reading all, and close: its answer is there.
 	resp, err2 := c.answer(r)
 	if err2 != nil {
-		stop()
+		l.part(&c.request)
 		ended := err2 == io.EOF || errors.Is(err2, syscall.ECONNRESET)
 		return nil, ended && isSafe(r), errors.Join(err, err2)
 	}
 	if err != nil {
 		resp.Close = true
 	}
-	resp.Body = c.body(resp, stop)
+	resp.Body = c.body(resp, l)
 	return resp, false, nil
 }
 
@@ -125,12 +129,12 @@ type plainBody struct {
 	left  int64
 	chunk bool
 	keep  bool // the connection may serve another request
-	stop  func() bool
+	life  *life
 	err   error // after the end
 }
 
-func (c *plainConn) body(resp *http.Response, stop func() bool) *plainBody {
-	b := &plainBody{c: c, r: c.r, left: resp.ContentLength, keep: !resp.Close, stop: stop}
+func (c *plainConn) body(resp *http.Response, l *life) *plainBody {
+	b := &plainBody{c: c, r: c.r, left: resp.ContentLength, keep: !resp.Close, life: l}
 	switch {
 	case resp.Request.Method == http.MethodHead || b.left == 0:
 		b.finish()
@@ -199,7 +203,7 @@ func (b *plainBody) trailers() error {
 func (b *plainBody) finish() {
 	c := b.c
 	b.c, b.err = nil, io.EOF
-	if b.stop() && b.keep && c.r.Buffered() == 0 && !c.sending.Load() {
+	if b.life.part(&c.request) && b.keep && c.r.Buffered() == 0 && !c.sending.Load() {
 		c.way.put(c)
 	} else {
 		c.close()
@@ -210,7 +214,7 @@ func (b *plainBody) finish() {
 func (b *plainBody) fail(err error) {
 	c := b.c
 	b.c, b.err = nil, err
-	b.stop()
+	b.life.part(&c.request)
 	c.close()
 }
 

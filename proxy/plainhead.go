@@ -86,7 +86,7 @@ func trimLine(line []byte) []byte {
 }
 
 // parseHead reads a head of so many lines. The names of its headers are put
-// into canonical form in place. There is room for headers of our own beside them.
+// into canonical form in place.
 func parseHead(head []byte, lines int, r *http.Request) (*http.Response, error) {
 	for rest := head[bytes.IndexByte(head, '\n')+1:]; len(rest) > 0; {
 		end := bytes.IndexByte(rest, '\n')
@@ -97,7 +97,7 @@ func parseHead(head []byte, lines int, r *http.Request) (*http.Response, error) 
 	}
 	text := string(head)
 	line, text, _ := strings.Cut(text, "\n")
-	resp := &http.Response{Request: r, Header: make(http.Header, lines+8), ContentLength: -1}
+	resp := &http.Response{Request: r, Header: newHeader(), ContentLength: -1}
 	if !parseStatus(resp, line) {
 		return nil, errMalformed
 	}

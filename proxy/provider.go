@@ -169,9 +169,9 @@ func (p *provider) request(ctx context.Context, call *Call, headers http.Header,
 // came.
 func (p *provider) noted(a *attempt) context.Context {
 	if _, ok := p.upstream.(*plain); ok {
-		return context.WithValue(a.ctx, attemptKey{}, a)
+		return &a.life
 	}
-	return traced(a.ctx, a)
+	return traced(&a.life, a)
 }
 
 // traced returns a context under which RoundTrip notes how far an attempt came:

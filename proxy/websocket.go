@@ -85,7 +85,7 @@ func (w *webSocket) Close() error {
 	w.once.Do(func() {
 		rec := w.f.newRecord(w.a)
 		rec.Status, rec.FirstByte, rec.Stream = w.a.resp.StatusCode, w.a.firstByte, true
-		if cause := causeOf(w.a.ctx); cause != nil && !errors.Is(cause, errGone) {
+		if cause := causeOf(&w.a.life); cause != nil && !errors.Is(cause, errGone) {
 			rec.Broken, rec.Error = true, causeWord(cause)
 		}
 		err = w.ReadWriteCloser.Close()
@@ -115,13 +115,13 @@ type relay struct {
 }
 
 func (r *relay) run() {
-	ctx := r.socket.a.ctx
+	ctx := &r.socket.a.life
 	stop := context.AfterFunc(ctx, r.cut)
 	defer stop()
 	r.active.Store(steady())
 	idle := startIdle(r.socket.a.target.provider.Timeouts.Idle, func() time.Duration {
 		return time.Duration(steady() - r.active.Load())
-	}, func() { r.socket.a.cancel(errIdle) })
+	}, func() { r.socket.a.life.end(errIdle) })
 	defer idle.stop()
 	up := make(chan struct{})
 	go func() {
@@ -150,7 +150,7 @@ func (r *relay) toCaller() {
 		n, err := r.socket.Read(buf)
 		if n > 0 {
 			r.active.Store(steady())
-			if r.socket.a.ctx.Err() == nil { // else the deadline is over, and stays so
+			if r.socket.a.life.Err() == nil { // else the deadline is over, and stays so
 				_ = r.caller.SetWriteDeadline(time.Now().Add(writeTime))
 			}
 			if _, err := r.caller.Write(buf[:n]); err != nil {

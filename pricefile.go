@@ -24,12 +24,15 @@ func importPrices(_ context.Context, cfg *config.Config, file string) (report st
 	if _, err := os.Stat(cfg.DataDir); errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("there is no data folder %s yet: start tokenhub once, or name the folder with --data", cfg.DataDir)
 	}
-	out, err := os.CreateTemp(cfg.DataDir, proxy.PriceFile+".*") // 0600
+	out, err := os.CreateTemp(cfg.DataDir, proxy.PriceFile+".*")
 	if err != nil {
 		return "", err
 	}
 	defer os.Remove(out.Name())
 	written, skipped, err := proxy.ImportLiteLLM(in, out)
+	if err == nil {
+		err = out.Chmod(0o644) // prices are no secret, and root may import them for the server's user
+	}
 	if err == nil {
 		err = out.Sync()
 	}

@@ -334,7 +334,7 @@ func (f *flight) cost(a *attempt, rec *db.Record, besides amounts) int64 {
 		besides.images = cmp.Or(besides.images, f.demand.besides.images)
 		besides.millis = cmp.Or(besides.millis, f.demand.besides.millis)
 	}
-	price, ok := f.st.prices.lookup(a.target.provider.Name, a.target.served)
+	price, ok := f.st.prices.lookupFor(f.demand, a.target.provider.Name, a.target.served)
 	if !ok {
 		return db.UnknownCost
 	}

@@ -17,6 +17,9 @@ const bytesPerSecond = 4000
 // demand is the worst case of a request, in tokens, before a provider and its
 // price are known.
 type demand struct {
+	endpoint endpoint
+	// uploads: there is sound in the request, whose seconds are counted.
+	uploads       bool
 	input, output int64
 	open          bool // the request states no output bound
 	// contexts is how many context windows the input may fill: one for each
@@ -37,7 +40,7 @@ func demandOf(key *db.Key, call *Call, r *route, body *payload) (demand, *Error)
 	if body.fields != nil && body.fields.background && (key.Limits.Tokens() || key.Limits.USD()) {
 		return demand{}, failf("endpoint_not_metered", "The usage of a background response can't be counted. Send it without \"background\" with this API key.")
 	}
-	d := demand{input: estimateInput(body), besides: amounts{calls: 1}, contexts: 1}
+	d := demand{endpoint: e, input: estimateInput(body), besides: amounts{calls: 1}, contexts: 1}
 	switch {
 	case e.readsOnly():
 		d.contexts = 0
@@ -45,6 +48,7 @@ func demandOf(key *db.Key, call *Call, r *route, body *payload) (demand, *Error)
 		d.contexts = body.fields.prompts
 	}
 	if e == audio && body.form != nil {
+		d.uploads = true
 		d.besides.millis = max(0, body.length) * 1000 / bytesPerSecond
 	}
 	if e == images {
@@ -138,10 +142,10 @@ func (s *state) claim(key *db.Key, d demand, t target, now time.Time) (db.Claim,
 	c := db.Claim{KeyID: key.ID, Time: now, Input: d.input, Output: d.output, OpenOutput: d.open,
 		Provider: t.provider.Name, ProviderLimit: t.provider.MonthlyUSD}
 	c.Input = d.within(contextWindow(t.served))
-	price, ok := s.prices.lookup(t.provider.Name, t.served)
+	price, ok := s.prices.lookupFor(d, t.provider.Name, t.served)
 	if !ok {
 		if key.Limits.USD() && t.served != "" {
-			return c, failf("model_not_priced", "The model %q has no price, so an API key with a USD limit may not call it. The operator adds a price under [[prices]].", t.served)
+			return c, failf("model_not_priced", "The model %q has no price that counts here, so an API key with a USD limit may not call it. The operator adds one under [[prices]].", t.served)
 		}
 		return c, nil
 	}

@@ -177,7 +177,7 @@ func (f *flight) explainTargets(ctx context.Context, x *Explanation, use db.KeyU
 		case c.known:
 			o.Status = "ok"
 		}
-		if p, ok := f.st.prices.lookup(c.provider.Name, c.served); ok {
+		if p, ok := f.st.prices.lookupFor(f.demand, c.provider.Name, c.served); ok {
 			o.Price = &Price{Input: usd(p.input), CachedInput: usd(p.cached), Output: usd(p.output)}
 		}
 		res, no := f.wouldReserve(ctx, c.target, use)

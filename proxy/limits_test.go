@@ -266,3 +266,52 @@ func TestModelsOfAKey(t *testing.T) {
 		t.Errorf("the provider got %+v", got)
 	}
 }
+
+// What is priced by something that an endpoint does not have would cost nothing
+// there: a key with a limit in USD may not call it, for others the cost is unknown.
+func TestPricesOfAnotherKind(t *testing.T) {
+	p := newFake(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{}") }) // which tells nothing
+	d := newDoor(t, p.URL, func(c *config.Config) {
+		c.Prices = []config.Price{{Model: "drawn", Image: 40_000}, {Model: "heard", Second: 100}, {Model: "called", Call: 5}}
+	})
+	poor := d.key("poor", func(k *db.Key) { k.Limits = db.Limits{TotalUSD: 1_000_000} })
+	rich := d.key("rich", nil)
+	for _, c := range []struct {
+		path, model string
+		cost        int64
+	}{
+		{"/v1/chat/completions", "drawn", db.UnknownCost},
+		{"/v1/chat/completions", "heard", db.UnknownCost},
+		{"/v1/chat/completions", "called", 5},
+		{"/v1/embeddings", "drawn", db.UnknownCost},
+		{"/v1/audio/speech", "drawn", db.UnknownCost},
+		{"/v1/audio/speech", "heard", db.UnknownCost}, // nobody tells how long it is
+		{"/v1/audio/transcriptions", "heard", 100},
+		{"/v1/audio/transcriptions", "drawn", db.UnknownCost},
+		{"/v1/images/generations", "heard", db.UnknownCost},
+		{"/v1/images/generations", "drawn", 40_000},
+		{"/v1/images/generations", "called", 5},
+	} {
+		body, kind := `{"model":"`+c.model+`","max_tokens":5}`, "application/json"
+		if strings.HasSuffix(c.path, "transcriptions") { // a second of it
+			kind = "multipart/form-data; boundary=b"
+			body = "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n" + c.model +
+				"\r\n--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\n"
+			body += strings.Repeat("x", 4000-len(body)-len("\r\n--b--\r\n")) + "\r\n--b--\r\n"
+		}
+		what := c.model + " at " + c.path
+		resp, text := d.send("POST", c.path, body, "Authorization", "Bearer "+poor, "Content-Type", kind)
+		if c.cost == db.UnknownCost {
+			refused(t, what, resp, text, 403, "permission_error", "model_not_priced")
+		} else if resp.StatusCode != 200 {
+			t.Errorf("%s: %d %s", what, resp.StatusCode, text)
+		}
+		if resp, text := d.send("POST", c.path, body, "Authorization", "Bearer "+rich, "Content-Type", kind); resp.StatusCode != 200 {
+			t.Errorf("%s without a limit: %d %s", what, resp.StatusCode, text)
+		}
+		records := d.settled()
+		if last := records[len(records)-1]; last.Cost != c.cost {
+			t.Errorf("%s costs %d instead of %d", what, last.Cost, c.cost)
+		}
+	}
+}

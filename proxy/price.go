@@ -60,6 +60,25 @@ func (p *prices) lookup(provider, served string) (price, bool) {
 	return price{}, false
 }
 
+// lookupFor finds the price of a served model for a call. Without ok there is
+// none that the call can be charged by: what is priced per image, say, would cost
+// nothing in a chat.
+func (p *prices) lookupFor(d demand, provider, served string) (price, bool) {
+	found, ok := p.lookup(provider, served)
+	return found, ok && found.fits(d)
+}
+
+// fits reports whether what the price is for is counted in a call.
+func (pr price) fits(d demand) bool {
+	switch {
+	case pr.tokens, pr.call > 0, !d.endpoint.isMetered():
+		return true
+	case d.endpoint == images:
+		return pr.image > 0
+	}
+	return d.uploads && pr.second > 0
+}
+
 // find looks a model up under provider/model, its own name, the part after the
 // last slash, and the last two without a trailing date.
 func (t *priceTable) find(provider, served string) (priceRow, bool) {

@@ -110,7 +110,7 @@ func (s *state) sort(g group, list []candidate, d demand, take bool) []candidate
 // estimate is what a request may cost at a target, in micro-dollars; infinite
 // where there is no price.
 func (s *state) estimate(t target, d demand) float64 {
-	price, ok := s.prices.lookup(t.provider.Name, t.served)
+	price, ok := s.prices.lookupFor(d, t.provider.Name, t.served)
 	if !ok {
 		return math.Inf(1)
 	}

@@ -116,7 +116,7 @@ func (s *state) used(p *provider, model string, call *Call, resp *http.Response,
 	m.pass(text)
 	m.finish()
 	usage, _ := m.reported()
-	price, ok := s.prices.lookup(p.Name, model)
+	price, ok := s.prices.lookupFor(demand{endpoint: call.endpoint()}, p.Name, model)
 	if !ok {
 		return usage, db.UnknownCost
 	}

@@ -73,7 +73,7 @@ func (p *program) serve(ctx context.Context, o cli.ServeOptions) (err error) {
 	}
 	s.verifier = auth.New(auth.Options{Keys: s.store, Tokens: s.store})
 	s.metrics = metrics.New(metrics.Options{Version: version, Moment: s.moment})
-	s.gateway, err = proxy.New(proxy.Options{Config: cfg, Verifier: s.verifier, Store: s.store, Log: s.log, Observe: s.metrics.Observe})
+	s.gateway, err = proxy.New(proxy.Options{Config: cfg, Verifier: s.verifier, Store: s.store, Log: s.log, Observe: s.metrics.Observe, Refused: s.metrics.Refuse})
 	if err != nil {
 		return err
 	}

@@ -63,6 +63,9 @@ dir   = "`+backups+`"
 	if len(told) != 0 {
 		t.Errorf("told again: %q", <-told)
 	}
+	if status, _, body := h.chat(t, key, plainChat); status != 402 {
+		t.Errorf("above the budget: %d %s", status, body)
+	}
 
 	token := h.run(t, "admin", "token", "create", "--name", "prometheus", "--read-only", "--quiet")
 	get := func(credential string) (int, string) {
@@ -91,6 +94,7 @@ dir   = "`+backups+`"
 		`tokenhub_tokens_total{key="` + id + `",model="gpt-4o-mini",provider="openai",kind="input"} 900`,
 		`tokenhub_tokens_total{key="` + id + `",model="gpt-4o-mini",provider="openai",kind="output"} 360`,
 		`tokenhub_requests_total{provider="openai",result="2xx",stream="false"} 3`,
+		`tokenhub_refused_total{code="total_token_limit_reached"} 1`,
 		"tokenhub_holds 0\n", "tokenhub_ready 1\n",
 	} {
 		if !strings.Contains(text, want) {

@@ -118,6 +118,12 @@ func (m *Metrics) Observe(rec *db.Record) {
 	}
 }
 
+// Refuse counts one request that the gateway itself answered with an error of
+// this code; there are few codes.
+func (m *Metrics) Refuse(code string) {
+	m.set.GetOrCreateCounter(name("tokenhub_refused_total", "code", code)).Inc()
+}
+
 // class is the kind of answer a record tells of: "2xx" to "5xx", or why there is
 // none.
 func class(rec *db.Record) string {

@@ -35,6 +35,8 @@ func TestObserve(t *testing.T) {
 	left := record("k", "gpt", 200)
 	left.Broken, left.Error, left.Source, left.Stream = true, "canceled", db.Aborted, true
 	m.Observe(left)
+	m.Refuse("invalid_json")
+	m.Refuse("invalid_json")
 	text := written(m)
 	for _, want := range []string{
 		`tokenhub_build_info{version="1\"2"} 1`,
@@ -48,6 +50,7 @@ func TestObserve(t *testing.T) {
 		`tokenhub_tokens_total{key="k",model="gpt",provider="p",kind="cached_input"} 6`,
 		`tokenhub_cost_usd_total{key="k",model="gpt",provider="p"} 4.5`,
 		`tokenhub_estimated_requests_total{key="k",model="gpt",provider="p"} 1`,
+		`tokenhub_refused_total{code="invalid_json"} 2`,
 		`tokenhub_request_seconds_bucket{provider="p",le="0.25"} 0`,
 		`tokenhub_request_seconds_bucket{provider="p",le="0.5"} 4`,
 		`tokenhub_request_seconds_count{provider="p"} 4`,

@@ -39,6 +39,9 @@ type Options struct {
 	// Observe, if set, is told of each request that was sent to a provider, once
 	// it is settled, and of each attempt that failed. It must be quick.
 	Observe func(*db.Record)
+	// Refused, if set, is told the code of each error that the gateway answered
+	// with itself. It must be quick.
+	Refused func(code string)
 	// Now is the clock; nil = time.Now.
 	Now func() time.Time
 }
@@ -49,6 +52,7 @@ type Gateway struct {
 	store    Store
 	log      zerolog.Logger
 	observe  func(*db.Record)
+	refused  func(code string)
 	now      func() time.Time
 	state    atomic.Pointer[state]
 	running  running
@@ -70,6 +74,9 @@ func New(o Options) (*Gateway, error) {
 	g.observe = o.Observe
 	if g.observe == nil {
 		g.observe = func(*db.Record) {}
+	}
+	if g.refused = o.Refused; g.refused == nil {
+		g.refused = func(string) {}
 	}
 	st, err := newState(o.Config, nil)
 	if err != nil {

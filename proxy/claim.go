@@ -147,6 +147,9 @@ func (s *state) claim(key *db.Key, d demand, t target, now time.Time) (db.Claim,
 		if key.Limits.USD() && t.served != "" {
 			return c, failf("model_not_priced", "The model %q has no price that counts here, so an API key with a USD limit may not call it. The operator adds one under [[prices]].", t.served)
 		}
+		if t.provider.MonthlyUSD > 0 && t.served != "" && d.endpoint.isMetered() {
+			return c, failf("model_not_priced", "The model %q has no price that counts here, and the provider %q has a monthly cap in USD. The operator adds a price under [[prices]].", t.served, t.provider.Name)
+		}
 		return c, nil
 	}
 	c.InputCost, c.OutputPrice, c.FixedCost = price.inputCost(c.Input), price.outputPrice(), price.fixed(d.besides)

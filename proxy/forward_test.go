@@ -248,6 +248,22 @@ func TestReservationMovesToTheNextTarget(t *testing.T) {
 	}
 }
 
+// What a model without a price costs can't be counted against a provider's cap: it
+// goes elsewhere, or nowhere.
+func TestModelWithoutPriceAtACappedProvider(t *testing.T) {
+	a, b := newFake(t, good), newFake(t, good)
+	h := newHub(t, func(cfg *config.Config) {
+		cfg.Prices = nil
+		cfg.Providers[0].MonthlyUSD = 1_000_000
+	}, a.URL+"/v1", b.URL+"/v1")
+	h.want(h.ask("house"), 200, "b")
+	if r := h.ask("a/m"); r.status != 403 || r.code != "model_not_priced" {
+		t.Errorf("%v, want model_not_priced", r)
+	}
+	r := h.do(t.Context(), h.call("one", "/v1/messages/count_tokens", `{"model":"a/m"}`)) // costs nothing
+	h.want(r, 200, "a")
+}
+
 func TestFallbacksByHeader(t *testing.T) {
 	broken, well := newFake(t, fails(500)), newFake(t, good)
 	h := newHub(t, nil, broken.URL+"/v1", well.URL+"/v1")

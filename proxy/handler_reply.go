@@ -59,7 +59,7 @@ func appendAll(out *fasthttp.Response, body *outgoing) error {
 	buf := prefixes.Get().(*[prefixSize]byte)
 	defer prefixes.Put(buf)
 	for {
-		n, err := body.Read(buf[:])
+		n, err := body.read(buf[:]) // the server itself gives time for what it has whole
 		out.AppendBody(buf[:n])
 		if err == io.EOF {
 			return nil
@@ -152,18 +152,24 @@ type outgoing struct {
 	broken func(error)
 }
 
-func (o *outgoing) Read(p []byte) (n int, err error) {
+// Read gives the caller time to take what was just read.
+func (o *outgoing) Read(p []byte) (int, error) {
+	n, err := o.read(p)
+	if e := o.patience.renew(); e != nil && err == nil {
+		err = e
+	}
+	return n, err
+}
+
+// read reads from the answer; a mistake in the program ends it.
+func (o *outgoing) read(p []byte) (n int, err error) {
 	defer func() {
 		if mistake := recover(); mistake != nil {
 			n, err = 0, fmt.Errorf("panic: %v\n%s", mistake, debug.Stack())
 			o.broken(err)
 		}
 	}()
-	n, err = o.body.Read(p)
-	if e := o.patience.renew(); e != nil && err == nil {
-		err = e
-	}
-	return n, err
+	return o.body.Read(p)
 }
 
 // patience is how long the server waits for a caller that does not take bytes.
@@ -173,7 +179,7 @@ type patience struct {
 	end atomic.Pointer[time.Time]
 }
 
-// renew gives the caller time to take what was just read.
+// renew begins the time anew.
 func (p *patience) renew() error {
 	err := p.conn.SetWriteDeadline(time.Now().Add(writeTime))
 	if end := p.end.Load(); end != nil && err == nil { // set before or meanwhile

@@ -58,6 +58,7 @@ func (f *flight) stillborn(ctx context.Context, t target, err error) *attempt {
 // a stream at its headers, anything else at its first byte.
 func (f *flight) try(ctx context.Context, t target, probe bool) *attempt {
 	a := &attempt{target: t, number: len(f.failed) + 1, start: f.g.now(), inside: true, probe: probe}
+	f.trying = a
 	a.life.of = a
 	a.life.within(ctx)
 	if d := t.provider.Timeouts.FirstByte; d > 0 {

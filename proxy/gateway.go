@@ -155,8 +155,9 @@ type flight struct {
 	claimed time.Time
 	// turned says that its turn in the rotation of its model is used up.
 	turned bool
-	// failed are the attempts that did not become the answer.
+	// failed are the attempts that did not become the answer, trying is the last.
 	failed []*attempt
+	trying *attempt
 }
 
 // Do serves one call: who is it, what may it, where to, what does it hold; then
@@ -184,6 +185,9 @@ func (g *Gateway) Do(ctx context.Context, call *Call) (*http.Response, error) {
 	}
 	defer func() {
 		if p := recover(); p != nil { // gives back what it holds; the door tells of it
+			if f.trying != nil {
+				f.trying.close()
+			}
 			f.finish()
 			panic(p)
 		}

@@ -244,3 +244,29 @@ func TestMistakeWhileAnAnswerPasses(t *testing.T) {
 		t.Errorf("closed with %v after %d mistakes, want 2 that are told of", err, mistakes)
 	}
 }
+
+// mistaken is a way to a provider with a mistake in it.
+type mistaken struct{}
+
+func (mistaken) RoundTrip(*http.Request) (*http.Response, error) { panic("a mistake") }
+
+// A mistake on the way to a provider keeps neither its place nor what is reserved.
+func TestMistakeOnTheWay(t *testing.T) {
+	h := newHub(t, func(c *config.Config) { c.Providers[0].MaxConcurrency = 1 }, newFake(t, good).URL+"/v1")
+	p := h.g.state.Load().providers[0]
+	way := p.upstream
+	p.upstream = mistaken{}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("nobody is told of the mistake")
+			}
+		}()
+		h.ask("m")
+	}()
+	if running, _, _ := p.queue.load(); running != 0 || h.g.Running() != 0 {
+		t.Errorf("%d places and %d calls are held", running, h.g.Running())
+	}
+	p.upstream = way
+	h.want(h.ask("m"), 200, "a")
+}

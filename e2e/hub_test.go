@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -97,12 +98,15 @@ func startHub(t *testing.T, config string, args ...string) *hub {
 			}
 		}
 		if t.Failed() || strings.Contains(h.log.String(), "DATA RACE") {
-			t.Errorf("tokenhub said:\n%s", h.log)
+			t.Errorf("tokenhub said:\n%s", secretLink.ReplaceAllString(h.log.String(), "token=..."))
 		}
 	})
 	h.waitReady(t, exited)
 	return h
 }
+
+// secretLink is the part of a set-up link that no output of a test may show.
+var secretLink = regexp.MustCompile(`token=\S+`)
 
 // waitReady asks until the server can serve.
 func (h *hub) waitReady(t *testing.T, exited chan error) {

@@ -91,7 +91,7 @@ func (e causeError) Error() string { return string(e) }
 
 // Is says that the cause is why something was canceled, for those who ask no
 // further.
-func (e causeError) Is(target error) bool { return target == context.Canceled || target == error(e) }
+func (e causeError) Is(target error) bool { return target == context.Canceled }
 
 // causeOf returns why ctx ended; nil while it has not.
 func causeOf(ctx context.Context) error {

@@ -83,8 +83,7 @@ func (f *flight) next(left []target, again *target) candidate {
 	now, take := f.g.now(), !f.turned
 	f.turned = true
 	if len(left) == 1 {
-		t := left[0]
-		return candidate{target: t, condition: t.provider.health.look(t.served, now), full: t.provider.queue.full()}
+		return left[0].at(now)
 	}
 	return f.st.order(f.route, left, f.demand, now, take)[0]
 }

@@ -3,6 +3,8 @@ package proxy
 import (
 	"context"
 	"errors"
+	"net/http/httptrace"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -75,6 +77,34 @@ func TestLifeCallsBack(t *testing.T) {
 	got[<-called]++
 	if len(got) != 3 || got["one"] != 1 || got["two"] != 1 || got["three"] != 1 || len(called) > 0 {
 		t.Errorf("%v were called, and %d more", got, len(called))
+	}
+}
+
+// The standard library waits for the end of contexts it does not know in a
+// goroutine for each context that is made of them: for an attempt's it must not,
+// under TLS there would be one more beside each open stream.
+func TestTracedLifeNeedsNoGoroutine(t *testing.T) {
+	a := &attempt{}
+	a.life.within(t.Context())
+	ctx := traced(a)
+	if httptrace.ContextClientTrace(ctx) == nil {
+		t.Fatal("nothing is traced")
+	}
+	before, made := runtime.NumGoroutine(), []context.Context{}
+	for range 100 {
+		one, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		made = append(made, one)
+	}
+	if now := runtime.NumGoroutine(); now > before+50 {
+		t.Errorf("%d goroutines wait for 100 contexts", now-before)
+	}
+	a.life.end(errRevoked)
+	for _, one := range made {
+		<-one.Done()
+		if causeOf(one) != errRevoked {
+			t.Fatalf("a context ended because of %v", causeOf(one))
+		}
 	}
 }
 

@@ -78,7 +78,7 @@ func (p *plain) RoundTrip(r *http.Request) (*http.Response, error) {
 	a := l.of
 	if r.Header["Upgrade"] != nil || r.Body != nil && r.ContentLength != 0 && !isHeld(r) {
 		if a != nil {
-			r = r.WithContext(traced(ctx, a))
+			r = r.WithContext(traced(a))
 		}
 		return p.rest.RoundTrip(r)
 	}

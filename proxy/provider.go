@@ -171,15 +171,16 @@ func (p *provider) noted(a *attempt) context.Context {
 	if _, ok := p.upstream.(*plain); ok {
 		return &a.life
 	}
-	return traced(&a.life, a)
+	return traced(a)
 }
 
-// traced returns a context under which RoundTrip notes how far an attempt came:
-// that there was a connection (before that nothing can have been sent), and that
-// the whole request went out. The transport asks for another connection where
-// the first turned out to be dead before it took anything.
-func traced(ctx context.Context, a *attempt) context.Context {
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+// traced returns the attempt's life as a context under which [http.Transport]
+// notes how far the attempt came: that there was a connection (before that
+// nothing can have been sent), and that the whole request went out. The transport
+// asks for another connection where the first turned out to be dead before it
+// took anything.
+func traced(a *attempt) context.Context {
+	ctx := httptrace.WithClientTrace(&a.life, &httptrace.ClientTrace{
 		GetConn: func(string) { a.connected.Store(false); a.sent.Store(false) },
 		GotConn: func(httptrace.GotConnInfo) { a.connected.Store(true) },
 		WroteRequest: func(info httptrace.WroteRequestInfo) {
@@ -188,4 +189,15 @@ func traced(ctx context.Context, a *attempt) context.Context {
 			}
 		},
 	})
+	return tracedLife{ctx, &a.life}
 }
+
+// tracedLife is a life that carries values. Without its AfterFunc the standard
+// library would wait for its end in a goroutine per context made of it.
+type tracedLife struct {
+	context.Context
+	life *life
+}
+
+// AfterFunc is that of the life.
+func (t tracedLife) AfterFunc(f func()) (stop func() bool) { return t.life.AfterFunc(f) }

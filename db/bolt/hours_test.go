@@ -29,7 +29,8 @@ func searchable(tb testing.TB, d *DB, r *rand.Rand, n, everyNth int) (all []db.R
 		case 2:
 			rec.Broken = true
 		}
-		if err := d.journal.append(newEntry(rec)); err != nil {
+		one := newEntry(rec)
+		if err := d.journal.append(&one); err != nil {
 			tb.Fatal(err)
 		}
 		all = append(all, *rec)
@@ -105,7 +106,8 @@ func BenchmarkSearch(b *testing.B) {
 		if i == n/3 || i == n/2 {
 			rec.Status = 502
 		}
-		if err := d.journal.append(newEntry(rec)); err != nil {
+		one := newEntry(rec)
+		if err := d.journal.append(&one); err != nil {
 			b.Fatal(err)
 		}
 		if i%100_000 == 99_999 {

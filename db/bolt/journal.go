@@ -22,9 +22,11 @@ const (
 
 	// rotateSize is the length at which the next file is begun.
 	rotateSize = 16 << 20
-	// maxPending is how many records that are not folded yet stay in memory for
-	// reports, maxUnwritten how many that can't be written are kept.
-	maxPending, maxUnwritten = 200_000, 100_000
+	// maxUnwritten is how many records that can't be written are kept.
+	maxUnwritten = 100_000
+	// crowd is from how many records that are not folded yet on that is done at
+	// once: reports have to read them all.
+	crowd = 10_000
 )
 
 // journalFile is what the journal does with a file; tests put a bad disk behind it.
@@ -74,12 +76,15 @@ type journal struct {
 	// failing says without mu that one of them is set.
 	failing atomic.Bool
 
-	// pending are the written ones that are not folded yet.
-	pending   []numbered
+	// tail are the written ones that are not folded yet.
+	tail      tail
 	unwritten []*entry
 	// dropped counts records that could neither be written nor kept.
 	dropped int64
 	names   nameSet
+
+	// crowded gets a value when there are many of them.
+	crowded chan struct{}
 
 	// syncing is held while files are synced and closed, which mu is not.
 	syncing sync.Mutex
@@ -120,7 +125,7 @@ func (j *journal) begin(seq uint64) error {
 	return nil
 }
 
-// append writes e, or keeps it for a later try and says why.
+// append writes e, or keeps a copy for a later try and says why.
 func (j *journal) append(e *entry) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -140,7 +145,8 @@ func (j *journal) append(e *entry) error {
 		j.dropped++
 		return errDropped
 	}
-	j.unwritten = append(j.unwritten, e)
+	kept := *e
+	j.unwritten = append(j.unwritten, &kept)
 	return j.writeErr
 }
 
@@ -190,12 +196,15 @@ func (j *journal) write(e *entry) error {
 		j.torn = true
 		return err
 	}
+	j.tail.add(j.seq, j.off, j.buf, e.rec.Start)
 	j.off += int64(len(j.buf))
 	j.dirty = true
-	if len(j.pending) >= maxPending {
-		j.pending = nil // they are in the file; only reports miss them for a while
+	if j.tail.count >= crowd {
+		select {
+		case j.crowded <- struct{}{}:
+		default:
+		}
 	}
-	j.pending = append(j.pending, numbered{e, position{j.seq, j.off}})
 	return nil
 }
 
@@ -265,29 +274,19 @@ func (j *journal) end() position {
 	return position{j.seq, j.off}
 }
 
-// forget drops the records up to p, which are folded, from memory.
+// forget drops the records before p, which are folded, from memory.
 func (j *journal) forget(p position) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	n, _ := slices.BinarySearchFunc(j.pending, p, func(e numbered, p position) int {
-		if e.end.compare(p) <= 0 {
-			return -1
-		}
-		return 1
-	})
-	// Readers may hold the old slice, so it is never moved within itself.
-	j.pending = j.pending[n:]
-	if len(j.pending) == 0 {
-		j.pending = nil
-	}
+	j.tail.forget(p)
 }
 
 // unfolded returns the records that may not be in the database file yet: those
-// in the journal with their places, and those that could not be written.
-func (j *journal) unfolded() ([]numbered, []*entry) {
+// in the journal, and those that could not be written.
+func (j *journal) unfolded() ([]block, []*entry) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.pending, slices.Clone(j.unwritten)
+	return slices.Clone(j.tail.blocks), slices.Clone(j.unwritten)
 }
 
 // close writes what is left, syncs, and closes the files.

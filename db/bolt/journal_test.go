@@ -361,16 +361,16 @@ func TestRotation(t *testing.T) {
 }
 
 // When the memory of reports is full it is dropped; the file has it all.
-func TestPendingIsBounded(t *testing.T) {
+func TestTailIsBounded(t *testing.T) {
 	d := openDB(t, Options{})
 	putKey(t, d, "k", db.Limits{})
 	settle(t, d, record("req_1", "k", noon, 1, 0, 1))
 	d.journal.mu.Lock()
-	d.journal.pending = slices.Repeat(d.journal.pending, maxPending)
+	d.journal.tail.size = maxTail
 	d.journal.mu.Unlock()
 	settle(t, d, record("req_2", "k", noon, 1, 0, 1))
-	if pending, _ := d.journal.unfolded(); len(pending) != 1 {
-		t.Errorf("got %d records in memory, want 1", len(pending))
+	if s := d.Stats(); s.Unfolded != 1 {
+		t.Errorf("got %d records in memory, want 1", s.Unfolded)
 	}
 	if err := d.fold(); err != nil {
 		t.Fatal(err)

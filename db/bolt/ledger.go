@@ -185,7 +185,7 @@ func (d *DB) settle(a *account, r db.Reservation, rec *db.Record) (fresh bool, e
 	})
 	one.day, one.month = h.day.window.Start.Unix(), h.month.window.Start.Unix()
 	a.mu.Unlock()
-	return true, d.journal.append(one)
+	return true, d.journal.append(&one)
 }
 
 // charge frees the hold at its provider, and counts what was spent, which is
@@ -206,8 +206,8 @@ func (d *DB) charge(provider string, h hold, t time.Time, cost int64) {
 }
 
 // newEntry copies what the caller gave.
-func newEntry(rec *db.Record) *entry {
-	e := &entry{rec: *rec}
+func newEntry(rec *db.Record) entry {
+	e := entry{rec: *rec}
 	for _, s := range [...]*string{&e.rec.ID, &e.rec.KeyID, &e.rec.Model, &e.rec.Served, &e.rec.Provider, &e.rec.Endpoint, &e.rec.Source, &e.rec.Error} {
 		if len(*s) > maxText {
 			*s = (*s)[:maxText] // as it would come back from the file
@@ -248,7 +248,8 @@ func (d *DB) Release(_ context.Context, r db.Reservation) {
 
 // Note implements [db.Ledger].
 func (d *DB) Note(_ context.Context, rec *db.Record) error {
-	if err := d.journal.append(newEntry(rec)); err != nil {
+	one := newEntry(rec)
+	if err := d.journal.append(&one); err != nil {
 		return fmt.Errorf("note %s: %w: %w", rec.ID, db.ErrStorage, err)
 	}
 	return nil

@@ -22,7 +22,7 @@ func (d *DB) openJournal(open func(string) (journalFile, error)) error {
 	}
 	d.folding.damaged = map[uint64]bool{}
 	j := &d.journal
-	*j = journal{dir: d.dir, open: open, problem: d.problem, names: nameSet{}}
+	*j = journal{dir: d.dir, open: open, problem: d.problem, names: nameSet{}, crowded: make(chan struct{}, 1)}
 	err := d.file.View(func(tx *bbolt.Tx) (err error) {
 		b := tx.Bucket([]byte(bucketMeta))
 		j.instance = append([]byte(nil), b.Get([]byte(metaInstance))...)

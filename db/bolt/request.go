@@ -86,7 +86,7 @@ func (d *DB) Requests(ctx context.Context, q db.RequestQuery) ([]db.Record, stri
 	if q.Most > 0 {
 		p.left = q.Most
 	}
-	err := d.snapshot(func(tx *bbolt.Tx, recent []numbered) error {
+	err := d.snapshot(math.MinInt64, math.MaxInt64, func(tx *bbolt.Tx, recent []numbered) error {
 		slices.SortFunc(recent, func(a, b numbered) int { return b.key().compare(a.key()) })
 		hours := d.hours(ctx, tx, p)
 		may := func(hour int64) (bool, error) {
@@ -272,21 +272,20 @@ func eachRequest(ctx context.Context, tx *bbolt.Tx, before requestKey, may func(
 }
 
 // snapshot calls fn with the file and the records that are not in it yet: each
-// record that was settled before is in exactly one of them.
-func (d *DB) snapshot(fn func(tx *bbolt.Tx, recent []numbered) error) error {
+// record that was settled before is in exactly one of them. Records of requests
+// that did not begin in the hours from one to another may be missing.
+func (d *DB) snapshot(from, to int64, fn func(tx *bbolt.Tx, recent []numbered) error) error {
 	// In this order: what is folded in between is then seen in the file, and
 	// left out by its place.
-	pending, unwritten := d.journal.unfolded()
+	blocks, unwritten := d.journal.unfolded()
 	return d.view(func(tx *bbolt.Tx) error {
 		done, err := decodePosition(tx.Bucket([]byte(bucketMeta)).Get([]byte(metaJournal)))
 		if err != nil {
 			return err
 		}
-		recent := make([]numbered, 0, len(pending)+len(unwritten))
-		for _, p := range pending {
-			if p.end.compare(done) > 0 {
-				recent = append(recent, p)
-			}
+		recent, err := records(blocks, done, from, to)
+		if err != nil {
+			return err
 		}
 		for i, e := range unwritten {
 			// They get a place when they can be written; until then a late one.

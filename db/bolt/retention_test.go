@@ -73,8 +73,8 @@ func TestRunFoldsAndSweeps(t *testing.T) {
 		go d.Run(t.Context())
 		time.Sleep(40*time.Second + time.Second/2) // between two ticks
 		synctest.Wait()
-		if pending, _ := d.journal.unfolded(); len(pending) != 0 {
-			t.Errorf("got %d records that are not folded", len(pending))
+		if n := d.Stats().Unfolded; n != 0 {
+			t.Errorf("got %d records that are not folded", n)
 		}
 		d.journal.mu.Lock()
 		if d.journal.dirty {

@@ -37,6 +37,10 @@ func (d *DB) Run(ctx context.Context) error {
 			d.tell(d.syncJournal())
 		case <-fold.C:
 			_ = d.fold() // tells by itself, once
+		case <-d.journal.crowded:
+			if d.folding.failure() == nil { // else the next time is soon enough
+				_ = d.fold()
+			}
 		case <-used.C:
 			d.tell(d.flushUsed())
 		case <-sweep.C:

@@ -38,10 +38,13 @@ func (d *DB) Stats() Stats {
 	j := &d.journal
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	s.Unfolded, s.Unwritten, s.Lost = len(j.pending), len(j.unwritten), j.dropped
+	s.Unfolded, s.Unwritten, s.Lost = j.tail.count, len(j.unwritten), j.dropped
 	if s.Unfolded > 0 {
-		first := j.pending[0].rec
-		s.Lag = max(0, d.now().Sub(first.Start.Add(first.Latency)))
+		if payload, whole := frameAt(j.tail.blocks[0].data); whole {
+			if first, err := decodeRecord(payload, nil); err == nil {
+				s.Lag = max(0, d.now().Sub(first.rec.Start.Add(first.rec.Latency)))
+			}
+		}
 	}
 	return s
 }

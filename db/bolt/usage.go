@@ -19,7 +19,7 @@ func (d *DB) Usage(ctx context.Context, q db.UsageQuery) ([]db.UsageRow, error) 
 		return nil, err
 	}
 	from, to := floorDiv(q.From.Unix(), secondsPerHour), floorDiv(q.To.Unix()+secondsPerHour-1, secondsPerHour)
-	err = d.snapshot(func(tx *bbolt.Tx, recent []numbered) error {
+	err = d.snapshot(from, to, func(tx *bbolt.Tx, recent []numbered) error {
 		for _, n := range recent {
 			k := n.rollupKey()
 			if k.hour < from || k.hour >= to {

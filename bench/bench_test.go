@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -123,6 +124,53 @@ func TestLoads(t *testing.T) {
 	cancel()
 	if _, err := openLoop(ended, p, 200, time.Hour, post("/v1/x", "k", "{}")); err == nil {
 		t.Error("no error from an open loop that was interrupted")
+	}
+}
+
+// The pump is caller and provider at once; a server that refuses, leaves or says
+// nothing ends its load with an error.
+func TestPump(t *testing.T) {
+	p, err := newPump()
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := startProvider(t).log
+	self := &process{cmd: exec.Command("none"), address: p.address, log: log}
+	self.cmd.Process = &os.Process{Pid: os.Getpid()}
+	for name, request := range map[string][]byte{
+		"small":     post("/v1/chat/completions", "k", `{"model":"small"}`),
+		"embedding": post("/v1/embeddings", "k", `{"model":"small"}`),
+		"list":      []byte("GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n"),
+	} {
+		if s, err := p.closedLoop(t.Context(), self, 8, 50*time.Millisecond, request); err != nil || s.requests < 100 {
+			t.Errorf("%s: %+v, %v", name, s, err)
+		}
+	}
+	for name, answer := range map[string]string{"refuses": "HTTP/1.1 429 Too Many Requests\r\ncontent-length: 2\r\n\r\nno", "leaves": ""} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			for {
+				conn, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				_, _ = conn.Read(make([]byte, 1024))
+				fmt.Fprint(conn, answer)
+				conn.Close()
+			}
+		}()
+		other := *self
+		other.address = ln.Addr().String()
+		if _, err := p.closedLoop(t.Context(), &other, 4, 20*time.Millisecond, post("/v1/x", "k", "{}")); err == nil {
+			t.Errorf("no error from a server that %s", name)
+		}
+		ln.Close()
+		if _, err := p.closedLoop(t.Context(), &other, 4, 20*time.Millisecond, post("/v1/x", "k", "{}")); err == nil {
+			t.Errorf("no error from a server that is not there")
+		}
 	}
 }
 

@@ -73,12 +73,15 @@ func (b *bench) turns(ctx context.Context, subjects []string, measure func(name 
 }
 
 func smallRequests(ctx context.Context, b *bench) error {
+	if err := b.forwardTo(b.pump.address); err != nil {
+		return err
+	}
 	return b.turns(ctx, append(b.subjects(), direct), func(name string) error {
 		p, err := b.shared(ctx, name)
 		if err != nil {
 			return err
 		}
-		s, err := closedLoop(ctx, p, connections, b.duration(), b.small(0))
+		s, err := b.pump.closedLoop(ctx, p, connections, b.duration(), b.small(0))
 		b.results.add(smallRate, name, s.perSecond())
 		if name != direct { // who shares its core with the load
 			b.results.add(smallCPU, name, s.perRequest())
@@ -88,6 +91,9 @@ func smallRequests(ctx context.Context, b *bench) error {
 }
 
 func manyKeys(ctx context.Context, b *bench) error {
+	if err := b.forwardTo(b.pump.address); err != nil {
+		return err
+	}
 	p, err := b.shared(ctx, tokenhub)
 	if err != nil {
 		return err
@@ -106,7 +112,7 @@ func manyKeys(ctx context.Context, b *bench) error {
 		if name == "all keys" {
 			requests = all
 		}
-		s, err := closedLoop(ctx, p, connections, b.duration(), requests...)
+		s, err := b.pump.closedLoop(ctx, p, connections, b.duration(), requests...)
 		if name == "1 key" {
 			b.results.add(keysCPU, oneKey, s.perRequest())
 		} else {
@@ -117,6 +123,9 @@ func manyKeys(ctx context.Context, b *bench) error {
 }
 
 func latency(ctx context.Context, b *bench) error {
+	if err := b.forwardTo(b.provider.address); err != nil {
+		return err
+	}
 	const rate = 2000
 	var base50, base99 time.Duration
 	return b.turns(ctx, append([]string{direct}, b.subjects()...), func(name string) error {
@@ -137,13 +146,16 @@ func latency(ctx context.Context, b *bench) error {
 }
 
 func embeddings(ctx context.Context, b *bench) error {
+	if err := b.forwardTo(b.pump.address); err != nil {
+		return err
+	}
 	request := post("/v1/embeddings", b.keys[0], `{"model":"small","input":"What does a gateway for language models do?"}`)
 	return b.turns(ctx, b.subjects(), func(name string) error {
 		p, err := b.shared(ctx, name)
 		if err != nil {
 			return err
 		}
-		s, err := closedLoop(ctx, p, connections, b.duration(), request)
+		s, err := b.pump.closedLoop(ctx, p, connections, b.duration(), request)
 		b.results.add(embeddingsCPU, name, s.perRequest())
 		return err
 	})
@@ -157,6 +169,9 @@ func (b *bench) stream(chunks int, pause time.Duration) []byte {
 }
 
 func chunks(ctx context.Context, b *bench) error {
+	if err := b.forwardTo(b.provider.address); err != nil {
+		return err
+	}
 	const pause = 20 * time.Millisecond
 	n := int((b.duration() + 5*time.Second) / pause) // longer than they are read
 	var base50, base99 time.Duration
@@ -192,6 +207,9 @@ func chunks(ctx context.Context, b *bench) error {
 // endings is how long small requests take while 2,000 streams end within a
 // second.
 func endings(ctx context.Context, b *bench) error {
+	if err := b.forwardTo(b.provider.address); err != nil {
+		return err
+	}
 	const n, rate, pause = 2000, 500, time.Second
 	var base time.Duration
 	return b.turns(ctx, []string{direct, tokenhub}, func(name string) error {
@@ -236,6 +254,9 @@ func (b *bench) fresh(ctx context.Context, name string, use func(*process) error
 }
 
 func streamMemory(ctx context.Context, b *bench) error {
+	if err := b.forwardTo(b.provider.address); err != nil {
+		return err
+	}
 	const n = 2000
 	return b.turns(ctx, b.subjects(), func(name string) error {
 		return b.fresh(ctx, name, func(p *process) error {
@@ -262,6 +283,9 @@ func streamMemory(ctx context.Context, b *bench) error {
 }
 
 func uploads(ctx context.Context, b *bench) error {
+	if err := b.forwardTo(b.provider.address); err != nil {
+		return err
+	}
 	const size = 5 << 20
 	image := strings.Repeat("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ", size/44)
 	request := post("/v1/chat/completions", b.keys[0], `{"model":"small","max_tokens":256,"messages":[{"role":"user","content":[{"type":"text","text":"What is this?"},`+
@@ -281,6 +305,9 @@ func uploads(ctx context.Context, b *bench) error {
 }
 
 func starts(ctx context.Context, b *bench) error {
+	if err := b.forwardTo(b.provider.address); err != nil {
+		return err
+	}
 	if info, err := os.Stat(b.binary); err == nil {
 		b.results.add(binarySize, tokenhub, float64(info.Size())/1e6)
 	}

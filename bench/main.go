@@ -10,7 +10,7 @@
 //	go run ./bench -o docs/performance.md      # replaces the table in there
 //
 // The process under test has one core for itself; the provider and the load
-// have another one. CPU time and memory are the kernel's account of that process
+// have another one, and for small requests they are one loop (pump.go). CPU time and memory are the kernel's account of that process
 // (and of its children), so they count neither the load nor the provider. All of
 // it is on loopback, in a temporary folder.
 package main

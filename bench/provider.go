@@ -128,29 +128,32 @@ func (p *scripted) answer() error {
 		p.n += n
 	}
 	head := p.buf[:end]
-	get, vector := head[0] == 'G', false
-	if line := bytes.IndexByte(head, '\n'); line > 0 {
-		vector = bytes.Contains(head[:line], embeddingPath)
-	}
+	out := wholeAnswer(head)
 	length, err := contentLength(head)
-	if err != nil || length < 0 && !get {
+	if err != nil || length < 0 && head[0] != 'G' {
 		return errPeer
 	}
 	script, err := p.body(end, max(length, 0))
 	if err != nil {
 		return err
 	}
-	out := smallAnswer
-	switch {
-	case get:
-		out = emptyList
-	case vector:
-		out = vectorAnswer
-	case script.chunks > 0:
+	if script.chunks > 0 {
 		return p.stream(script)
 	}
 	_, err = p.conn.Write(out)
 	return err
+}
+
+// wholeAnswer is the answer to a request that does not ask for a stream.
+func wholeAnswer(head []byte) []byte {
+	line, _, _ := bytes.Cut(head, []byte{'\n'})
+	switch {
+	case head[0] == 'G':
+		return emptyList
+	case bytes.Contains(line, embeddingPath):
+		return vectorAnswer
+	}
+	return smallAnswer
 }
 
 // body reads the request's body behind the head; the model is looked for in its

@@ -39,6 +39,8 @@ type bench struct {
 	nginxPath    string // empty when there is none
 	load, tested int    // cores
 	provider     *process
+	pump         *pump
+	upstream     string   // the address of whom the subjects forward to: one of these
 	keys         []string // of TokenHub, in text
 	// running are the subjects that were started for the figures which share them.
 	running map[string]*process
@@ -101,7 +103,25 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	if b.provider, err = startProcess("the provider", b.load, address, b.logOf("provider"), self, "provider", address); err != nil {
 		return err
 	}
+	if b.pump, err = newPump(); err != nil {
+		return fmt.Errorf("the load: %w", err)
+	}
 	return b.provider.await(ctx, b.small(0))
+}
+
+// forwardTo makes an address the one that the subjects forward to. Those that
+// forward to another are stopped.
+func (b *bench) forwardTo(address string) error {
+	if b.upstream == address {
+		return nil
+	}
+	b.upstream = address
+	var errs []error
+	for _, p := range b.running {
+		errs = append(errs, p.stop())
+	}
+	b.running = map[string]*process{}
+	return errors.Join(errs...)
 }
 
 // close ends all processes and removes what the run wrote.
@@ -186,18 +206,18 @@ func (b *bench) start(ctx context.Context, name string) (*process, error) {
 	var args []string
 	switch name {
 	case bareFast:
-		args = []string{self, "bare", "fasthttp", address, b.provider.address}
+		args = []string{self, "bare", "fasthttp", address, b.upstream}
 	case bareNet:
-		args = []string{self, "bare", "net/http", address, b.provider.address}
+		args = []string{self, "bare", "net/http", address, b.upstream}
 	case nginx:
-		file, err := writeNginxConfig(b.dir, address, b.provider.address)
+		file, err := writeNginxConfig(b.dir, address, b.upstream)
 		if err != nil {
 			return nil, err
 		}
 		args = []string{b.nginxPath, "-p", b.dir, "-c", file, "-e", filepath.Join(b.dir, "nginx.log")}
 	case tokenhub:
 		file := filepath.Join(b.dir, "config.toml")
-		if err := os.WriteFile(file, []byte(fmt.Sprintf(hubConfig, address, b.dataDir(), b.provider.address, providerKey)), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(fmt.Sprintf(hubConfig, address, b.dataDir(), b.upstream, providerKey)), 0o600); err != nil {
 			return nil, err
 		}
 		args = []string{b.binary, "--config", file}
@@ -216,7 +236,9 @@ func (b *bench) start(ctx context.Context, name string) (*process, error) {
 // itself.
 func (b *bench) shared(ctx context.Context, name string) (*process, error) {
 	if name == direct {
-		return b.provider, nil
+		p := *b.provider
+		p.address = b.upstream
+		return &p, nil
 	}
 	if p := b.running[name]; p != nil {
 		return p, nil

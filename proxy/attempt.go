@@ -59,7 +59,6 @@ func (f *flight) stillborn(ctx context.Context, t target, err error) *attempt {
 func (f *flight) try(ctx context.Context, t target, probe bool) *attempt {
 	a := &attempt{target: t, number: len(f.failed) + 1, start: f.g.now(), inside: true, probe: probe}
 	f.trying = a
-	a.life.of = a
 	a.life.within(ctx)
 	if d := t.provider.Timeouts.FirstByte; d > 0 {
 		a.silence = time.AfterFunc(d, func() { a.life.end(errSilent) })
@@ -74,8 +73,8 @@ func (f *flight) try(ctx context.Context, t target, probe bool) *attempt {
 		moved.Query = setQueryValue(call.Query, "model", t.served)
 		call = &moved
 	}
-	req := t.provider.request(t.provider.noted(a), call, f.headers(), f.body, f.edits(t))
-	resp, err := t.provider.upstream.RoundTrip(req)
+	request := sending{provider: t.provider, call: call, body: f.body, edits: f.edits(t)}
+	resp, err := request.send(&a.life, a)
 	if err != nil {
 		a.fail(err)
 		return a
@@ -109,17 +108,6 @@ func (f *flight) try(ctx context.Context, t target, probe bool) *attempt {
 	a.heard()
 	return a
 }
-
-// headers are the caller's headers as they go to a provider, without its credential.
-func (f *flight) headers() http.Header {
-	h := forwardHeaders(f.call.Header, f.call.Upgrade, f.call.secret)
-	if f.call.endpoint().isMetered() {
-		h["Accept-Encoding"] = identity
-	}
-	return h
-}
-
-var identity = []string{"identity"}
 
 // hasBody reports whether an answer of this status can have a body (RFC 9110 §6.4.1).
 func (g *Gateway) hasBody(resp *http.Response) bool {

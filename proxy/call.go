@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/base32"
 	"io"
-	"net/http"
 	"net/netip"
 	"strings"
 	"time"
@@ -26,8 +25,8 @@ type Call struct {
 	// BareQuery says that there was a question mark and nothing behind it.
 	Path, Query string
 	BareQuery   bool
-	// Header holds all headers by canonical name, the credential included.
-	Header http.Header
+	// Header holds all headers, the credential included.
+	Header Headers
 	// secret is what was presented, once it is verified.
 	secret string
 	// From is the caller's address.
@@ -50,9 +49,9 @@ type Call struct {
 func (c *Call) presented() (string, error) {
 	var protocols []string
 	if c.Upgrade {
-		protocols = c.Header["Sec-Websocket-Protocol"]
+		protocols = c.Header.Values("Sec-Websocket-Protocol")
 	}
-	secret, err := auth.Presented(c.Header["Authorization"], c.Header["X-Api-Key"], protocols)
+	secret, err := auth.Presented(c.Header.Values("Authorization"), c.Header.Values("X-Api-Key"), protocols)
 	if err == nil && (auth.QueryHasKey(c.Query) || strings.Contains(c.Query, secret) || strings.Contains(c.Path, secret)) {
 		return "", &auth.Refused{Reason: auth.Malformed}
 	}

@@ -206,16 +206,16 @@ func (m modelEntry) listed() listed {
 // listPage reads the page behind after, of at most so many bytes, and tells how
 // many it were.
 func (p *provider) listPage(ctx context.Context, after string, most int64) (page *modelPage, n int64, err error) {
-	call := &Call{Method: "GET", Path: "/v1/models"}
-	headers := http.Header{"Accept": {"application/json"}, "User-Agent": {"TokenHub"}}
+	call := &Call{Method: "GET", Path: "/v1/models", Header: Headers{{"Accept", "application/json"}, {"User-Agent", "TokenHub"}}}
 	if p.Auth == "x-api-key" {
-		headers["Anthropic-Version"] = []string{anthropicVersion}
+		call.Header = append(call.Header, Header{"Anthropic-Version", anthropicVersion})
 		call.Query = "limit=1000"
 		if after != "" {
 			call.Query = setQueryValue(call.Query+"&after_id=", "after_id", after)
 		}
 	}
-	resp, err := p.upstream.RoundTrip(p.request(ctx, call, headers, &payload{none: true}, nil))
+	request := sending{provider: p, call: call, body: &payload{none: true}}
+	resp, err := request.send(ctx, nil)
 	if err != nil {
 		return nil, 0, err
 	}

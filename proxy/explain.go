@@ -130,11 +130,15 @@ func (g *Gateway) Explain(ctx context.Context, q Query) (*Explanation, error) {
 
 // call is the call that the query speaks of.
 func (q *Query) call() *Call {
-	call := &Call{ID: "explain", Start: q.Time, Method: http.MethodPost, Path: q.Path, Header: q.Header.Clone()}
-	if call.Header == nil {
-		call.Header = http.Header{}
+	call := &Call{ID: "explain", Start: q.Time, Method: http.MethodPost, Path: q.Path, Header: Headers{{"Content-Type", "application/json"}}}
+	for name, values := range q.Header {
+		if name == "Content-Type" {
+			continue
+		}
+		for _, v := range values {
+			call.Header = append(call.Header, Header{name, v})
+		}
 	}
-	call.Header["Content-Type"] = []string{"application/json"}
 	body := map[string]any{"model": q.Model}
 	if field := call.endpoint().boundField(""); field != "" && q.MaxTokens > 0 {
 		body[field] = q.MaxTokens

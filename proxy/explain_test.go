@@ -95,7 +95,7 @@ func TestExplainSaysWhatDoDoes(t *testing.T) {
 		}
 		call := q.call()
 		call.From = netip.MustParseAddr("127.0.0.1")
-		call.Header["Authorization"] = []string{"Bearer one"}
+		call.Header = append(call.Header, Header{"Authorization", "Bearer one"})
 		got := h.do(t.Context(), call)
 		want := reply{status: 200, provider: x.Provider}
 		if x.Refusal != nil {

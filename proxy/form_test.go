@@ -22,7 +22,7 @@ const aForm = "preamble\r\n--b\r\nContent-Disposition: form-data; name=\"file\";
 // formCall is a call with a form of the boundary b as its body.
 func formCall(body string) *Call {
 	return &Call{Method: "POST", Path: "/v1/audio/transcriptions", Length: int64(len(body)), Body: strings.NewReader(body),
-		Header: map[string][]string{"Content-Type": {"multipart/form-data; boundary=b"}}}
+		Header: Headers{{"Content-Type", "multipart/form-data; boundary=b"}}}
 }
 
 // TestFormInEverySplit: what is read of a form does not depend on how it comes.

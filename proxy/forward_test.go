@@ -218,7 +218,7 @@ func TestABodyThatStreamsIsSentOnce(t *testing.T) {
 	edit := func(cfg *config.Config) { cfg.Routing.Auto = []string{"house"} }
 	ask := func(h *hub) reply {
 		call := h.call("one", "/v1/audio/transcriptions", strings.Repeat("x", 1<<20))
-		call.Header["Content-Type"] = []string{"application/octet-stream"}
+		call.Header[1] = Header{"Content-Type", "application/octet-stream"}
 		call.Body = io.MultiReader(call.Body)
 		return h.do(t.Context(), call)
 	}

@@ -142,7 +142,7 @@ func (h *handler) serve(ctx *fasthttp.RequestCtx) {
 			return
 		}
 		h.fail(ctx, call, err)
-		dropHeader(&call.Header)
+		dropHeaders(&call.Header)
 		if v.body != nil && !v.body.whole() {
 			h.linger(ctx)
 		}
@@ -159,7 +159,7 @@ func (h *handler) serve(ctx *fasthttp.RequestCtx) {
 		out.upload, out.unread = v.body, !v.body.whole() && isLong(ctx)
 	}
 	h.reply(ctx, call, resp, out)
-	dropHeader(&call.Header)
+	dropHeaders(&call.Header)
 }
 
 // visit is what a call has to do with its connection.

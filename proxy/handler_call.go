@@ -17,7 +17,7 @@ func (h *handler) call(ctx *fasthttp.RequestCtx) *Call {
 		uri := head.RequestURI()
 		call.BareQuery = len(uri) > 0 && uri[len(uri)-1] == '?'
 	}
-	call.From = callerAddress(ctx.RemoteAddr(), call.Header["X-Forwarded-For"], h.g.state.Load().cfg.TrustedProxies)
+	call.From = callerAddress(ctx.RemoteAddr(), call.Header.Values("X-Forwarded-For"), h.g.state.Load().cfg.TrustedProxies)
 	call.Upgrade = asksWebSocket(call.Method, call.Header)
 	return call
 }
@@ -33,29 +33,21 @@ func methodOf(name []byte) string {
 	return string(name)
 }
 
-// copyHeaders copies all headers; their texts and their lists have one piece of
-// memory each.
-func copyHeaders(head *fasthttp.RequestHeader) http.Header {
+// copyHeaders copies all headers; their texts have one piece of memory.
+func copyHeaders(head *fasthttp.RequestHeader) Headers {
 	var text strings.Builder
 	text.Grow(len(head.RawHeaders()))
-	n := 0
+	out := newHeaders()
 	for name, value := range head.All() {
 		text.Write(name)
 		text.Write(value)
-		n++
+		out = append(out, Header{})
 	}
-	all := text.String()
-	out, lists := newHeader(), make([]string, n)
+	all, i := text.String(), 0
 	for name, value := range head.All() {
-		key := all[:len(name)]
-		lists[0] = all[len(name) : len(name)+len(value)]
+		out[i] = Header{all[:len(name)], all[len(name) : len(name)+len(value)]}
 		all = all[len(name)+len(value):]
-		if had, ok := out[key]; ok {
-			out[key] = append(had, lists[0])
-		} else {
-			out[key] = lists[:1:1]
-		}
-		lists = lists[1:]
+		i++
 	}
 	return out
 }

@@ -15,7 +15,7 @@ const exposed = "X-Inferoute-Request-Id, X-Inferoute-Provider, X-TokenHub-Error,
 
 // origin is the call's origin if its pages may call /v1, else empty.
 func (h *handler) origin(call *Call) string {
-	origin := header(call.Header, "Origin")
+	origin := call.Header.Get("Origin")
 	if origin == "" {
 		return ""
 	}
@@ -28,7 +28,7 @@ func (h *handler) origin(call *Call) string {
 
 // preflight answers a browser's question whether a page may call; it needs no key.
 func (h *handler) preflight(ctx *fasthttp.RequestCtx, call *Call) bool {
-	method := header(call.Header, "Access-Control-Request-Method")
+	method := call.Header.Get("Access-Control-Request-Method")
 	if call.Method != http.MethodOptions || method == "" || h.origin(call) == "" {
 		return false
 	}
@@ -36,7 +36,7 @@ func (h *handler) preflight(ctx *fasthttp.RequestCtx, call *Call) bool {
 	setDate(out, "")
 	h.allowOrigin(ctx, call)
 	out.Set("Access-Control-Allow-Methods", method)
-	if names := header(call.Header, "Access-Control-Request-Headers"); names != "" {
+	if names := call.Header.Get("Access-Control-Request-Headers"); names != "" {
 		out.Set("Access-Control-Allow-Headers", strings.ToValidUTF8(names, ""))
 	}
 	out.Set("Access-Control-Max-Age", "600")

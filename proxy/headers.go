@@ -8,28 +8,85 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// headerMaps are maps without anything in them: a request needs three, and to
-// make one costs more than to fill it.
-var headerMaps = sync.Pool{New: func() any { return make(http.Header, 14) }}
+// Header is one header of a request, its name in canonical form.
+type Header struct{ Name, Value string }
 
-// newHeader returns an empty map of headers.
-func newHeader() http.Header {
-	h, _ := headerMaps.Get().(http.Header)
-	return h
+// Headers are the headers of a request as they came: in their order, and one
+// that came several times as often.
+type Headers []Header
+
+// Get returns the first value of a header; empty when there is none.
+func (h Headers) Get(name string) string {
+	for i := range h {
+		if h[i].Name == name {
+			return h[i].Value
+		}
+	}
+	return ""
 }
 
-// dropHeader lets the map be used for something else. Nobody may look at it any
-// more; the values in it stay who they are.
-func dropHeader(h *http.Header) {
-	if *h != nil && len(*h) <= maxDropped {
-		clear(*h)
-		headerMaps.Put(*h)
+// Values returns all values of a header.
+func (h Headers) Values(name string) (values []string) {
+	for i := range h {
+		if h[i].Name == name {
+			values = append(values, h[i].Value)
+		}
+	}
+	return values
+}
+
+// has reports whether a header is there.
+func (h Headers) has(name string) bool {
+	for i := range h {
+		if h[i].Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// spareHeaders is memory of headers, and spareMaps of answers', that is used
+// again.
+var (
+	spareHeaders = sync.Pool{New: func() any { return new([fewHeaders]Header) }}
+	spareMaps    = sync.Pool{New: func() any { return make(http.Header, 14) }}
+)
+
+const (
+	// fewHeaders is how many headers most requests have at most.
+	fewHeaders = 24
+	// maxSpare is the largest number of headers whose map is used again.
+	maxSpare = 64
+)
+
+// newHeaders returns memory for the headers of a request.
+func newHeaders() Headers { return spareHeaders.Get().(*[fewHeaders]Header)[:0] }
+
+// dropHeaders lets it be used for something else. Nobody may look at it any
+// more; the texts stay what they are.
+func dropHeaders(h *Headers) {
+	if cap(*h) == fewHeaders {
+		memory := (*[fewHeaders]Header)((*h)[:fewHeaders])
+		clear(memory[:])
+		spareHeaders.Put(memory)
 	}
 	*h = nil
 }
 
-// maxDropped is the largest number of headers whose map is used again.
-const maxDropped = 64
+// newHeader returns an empty map of headers.
+func newHeader() http.Header {
+	h, _ := spareMaps.Get().(http.Header)
+	return h
+}
+
+// dropHeader is the same for a map.
+func dropHeader(h *http.Header) {
+	if *h != nil && len(*h) <= maxSpare {
+		clear(*h)
+		spareMaps.Put(*h)
+	}
+	*h = nil
+}
 
 // isHopByHop reports whether a header, in canonical form, belongs to one
 // connection (RFC 9110 §7.6.1).
@@ -65,46 +122,9 @@ func isProviderOnly(name string) bool {
 	return strings.HasPrefix(name, "Access-Control-")
 }
 
-// forwardHeaders returns what goes to the provider of the caller's headers. The
-// values are shared with h. Programs that show their key in several ways at once
-// are many: a header that holds the secret is a credential, whatever its name.
-func forwardHeaders(h http.Header, upgrade bool, secret string) http.Header {
-	out := newHeader()
-	for name, values := range h {
-		if isHopByHop(name) || isCallerOnly(name) || isOurs(name) || !httpguts.ValidHeaderFieldName(name) {
-			continue
-		}
-		if holds(values, secret) && !(upgrade && name == "Sec-Websocket-Protocol") { // a list: see askUpgrade
-			continue
-		}
-		out[name] = values
-	}
-	dropNamed(out, h["Connection"])
-	if upgrade {
-		askUpgrade(out)
-	}
-	// The transport would invent a User-Agent, and would send a request with
-	// either of these a second time on its own (it looks for this spelling).
-	if _, ok := out["User-Agent"]; !ok {
-		out["User-Agent"] = nil
-	}
-	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
-		if values, ok := out[name]; ok {
-			delete(out, name)
-			out[strings.ToLower(name)] = values
-		}
-	}
-	return out
-}
-
-// holds reports whether the secret stands in one of the values.
-func holds(values []string, secret string) bool {
-	for _, v := range values {
-		if len(v) >= len(secret) && secret != "" && strings.Contains(v, secret) {
-			return true
-		}
-	}
-	return false
+// holds reports whether the secret stands in a value.
+func holds(value, secret string) bool {
+	return len(value) >= len(secret) && secret != "" && strings.Contains(value, secret)
 }
 
 // answerHeaders takes out of a provider's headers what must not reach the caller.
@@ -131,6 +151,21 @@ func dropNamed(h http.Header, connection []string) {
 			}
 		}
 	}
+}
+
+// isNamed reports whether Connection names a header, in canonical form.
+func isNamed(h Headers, name string) bool {
+	for i := range h {
+		if h[i].Name != "Connection" {
+			continue
+		}
+		for named := range strings.SplitSeq(h[i].Value, ",") {
+			if strings.EqualFold(strings.TrimSpace(named), name) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // header returns the first value of a header by its canonical name.

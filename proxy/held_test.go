@@ -45,7 +45,7 @@ func TestLargeBodiesAreNotMixed(t *testing.T) {
 				call.Cancel = cancel
 				switch r.IntN(4) {
 				case 0:
-					call.Header["X-Early"] = []string{"1"}
+					call.Header = append(call.Header, Header{"X-Early", "1"})
 				case 1:
 					time.AfterFunc(time.Duration(r.IntN(2000))*time.Microsecond, func() { cancel(errGone) })
 				}

@@ -17,8 +17,6 @@ import (
 // Err is the cause for which it ended, and [context.Cause] the same.
 type life struct {
 	parent context.Context
-	// of is the attempt whose life it is, if it is one's.
-	of *attempt
 
 	mu   sync.Mutex // guards what follows
 	err  error      // why it is over; nil while it is not

@@ -74,7 +74,7 @@ func rateHeaders(h http.Header, m db.MinuteState) {
 	}
 	numbers := [...]int64{m.Reset.Unix(), m.RequestLimit, max(0, m.RequestsLeft), m.TokenLimit, max(0, m.TokensLeft)}
 	var ends [len(numbers)]int
-	buf := make([]byte, 0, 64)
+	buf := make([]byte, 0, 20*len(numbers))
 	for i, n := range numbers {
 		buf = strconv.AppendInt(buf, n, 10)
 		ends[i] = len(buf)

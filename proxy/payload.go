@@ -56,15 +56,26 @@ func (p *payload) open(edits []edit) (body io.ReadCloser, length int64) {
 	case p.memory == nil && len(edits) == 0:
 		return inMemory(p.bytes), p.length
 	}
+	if p.memory != nil {
+		large := p.large(edits)
+		for _, piece := range large.Buffers {
+			length += int64(len(piece))
+		}
+		return large, length
+	}
 	pieces, length := splice(p.bytes, edits)
 	switch {
-	case p.memory != nil:
-		p.memory.use()
-		return &heldBody{Buffers: pieces, of: p.memory}, length
 	case len(pieces) == 1:
 		return inMemory(pieces[0]), length
 	}
 	return inMemory(bytes.Join(pieces, nil)), length
+}
+
+// large reads a body in memory that is used again.
+func (p *payload) large(edits []edit) *heldBody {
+	pieces, _ := splice(p.bytes, edits)
+	p.memory.use()
+	return &heldBody{Buffers: pieces, of: p.memory}
 }
 
 // inMemory reads a short body in a way in which net/http sends it together with
@@ -154,11 +165,11 @@ func (b *bodies) read(ctx context.Context, call *Call, strict bool) (*payload, e
 	if call.Length > b.most {
 		return nil, b.tooLarge()
 	}
-	if strict && len(call.Header["Content-Type"]) > 1 {
+	if strict && len(call.Header.Values("Content-Type")) > 1 {
 		return nil, failf("invalid_request", "The request has more than one Content-Type.")
 	}
-	contentType := header(call.Header, "Content-Type")
-	coding := header(call.Header, "Content-Encoding")
+	contentType := call.Header.Get("Content-Type")
+	coding := call.Header.Get("Content-Encoding")
 	coded := coding != "" && !strings.EqualFold(coding, "identity")
 	takesJSON := call.endpoint().takesJSON()
 	if !takesJSON && !isJSON(contentType) {

@@ -30,7 +30,7 @@ func TestModelThatIsNoName(t *testing.T) {
 		{"/v1/chat/completions", &db.Key{}, "missing_parameter"},
 	} {
 		call := &Call{Method: "POST", Path: tt.path, Length: int64(len(text)), Body: strings.NewReader(text),
-			Header: map[string][]string{"Content-Type": {"application/json"}}}
+			Header: Headers{{"Content-Type", "application/json"}}}
 		body, err := s.bodies.read(t.Context(), call, needsModel(tt.key))
 		if err != nil {
 			t.Fatal(err)

@@ -65,22 +65,20 @@ func isASCII(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r >= 0x80 }) < 0
 }
 
-// RoundTrip sends a request and returns the answer at its headers, as
-// [http.RoundTripper] has it. It ends when the request's context does; so does
-// the reading of the answer's body.
-func (p *plain) RoundTrip(r *http.Request) (*http.Response, error) {
-	ctx := r.Context()
+// takes reports whether a request may go this way.
+func (p *plain) takes(s *sending) bool {
+	return !s.call.Upgrade && s.body.stream == nil && (s.body.spool == nil || s.body.length < heldFrom)
+}
+
+// RoundTrip implements [http.RoundTripper], for what does not go this way.
+func (p *plain) RoundTrip(r *http.Request) (*http.Response, error) { return p.rest.RoundTrip(r) }
+
+// send is [sending.send].
+func (p *plain) send(ctx context.Context, a *attempt, s *sending) (*http.Response, error) {
 	l, ok := ctx.(*life)
 	if !ok {
 		l = &life{}
 		l.within(ctx)
-	}
-	a := l.of
-	if r.Header["Upgrade"] != nil || r.Body != nil && r.ContentLength != 0 && !isHeld(r) {
-		if a != nil {
-			r = r.WithContext(traced(a))
-		}
-		return p.rest.RoundTrip(r)
 	}
 	out := buffers.Get().(*[]byte)
 	defer func() {
@@ -88,10 +86,9 @@ func (p *plain) RoundTrip(r *http.Request) (*http.Response, error) {
 			buffers.Put(out)
 		}
 	}()
-	if err := writeRequest(out, r); err != nil {
+	if err := p.write(out, s); err != nil {
 		return nil, err
 	}
-	dropHeader(&r.Header) // which was made for this request
 	for {
 		if err := causeOf(ctx); err != nil {
 			return nil, err
@@ -103,19 +100,13 @@ func (p *plain) RoundTrip(r *http.Request) (*http.Response, error) {
 		if a != nil {
 			a.connected.Store(true)
 		}
-		resp, again, err := c.ask(l, r, *out, a)
+		resp, again, err := c.ask(l, s, *out, a)
 		if err == nil {
 			return resp, nil
 		}
 		c.close()
 		if !again || !used {
 			return nil, err
-		}
-		if large, ok := r.Body.(*heldBody); ok {
-			r = r.WithContext(ctx) // what is sent again is another body
-			if r.Body, err = r.GetBody(); err != nil {
-				return nil, errors.Join(err, large.Close())
-			}
 		}
 		if a != nil { // the connection was dead before it took anything
 			a.connected.Store(false)
@@ -124,51 +115,64 @@ func (p *plain) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
-// isHeld reports whether a request's body is in memory.
-func isHeld(r *http.Request) bool {
-	_, large := r.Body.(*heldBody)
-	return large || r.GetBody != nil && r.ContentLength > 0 && r.ContentLength < heldFrom
-}
-
 // buffers are what requests are written to before they are sent; larger ones
 // than maxBuffer are not kept.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
 
-// writeRequest writes a request into out, with its body if that is short.
-func writeRequest(out *[]byte, r *http.Request) error {
-	target := r.URL.RequestURI()
-	for i := 0; i < len(target); i++ {
-		if target[i] <= ' ' || target[i] == 0x7f {
+// write writes a request into out, with its body if that is short.
+func (p *plain) write(out *[]byte, s *sending) error {
+	call := s.call
+	b := append((*out)[:0], call.Method...)
+	b = append(b, ' ')
+	from := len(b)
+	if b = append(append(b, s.provider.path...), call.Path[len("/v1"):]...); len(b) == from {
+		b = append(b, '/')
+	}
+	if call.Query != "" || call.BareQuery {
+		b = append(append(b, '?'), call.Query...)
+	}
+	for _, ch := range b[from:] {
+		if ch <= ' ' || ch == 0x7f {
 			return errors.New("the request's target has a space or control character")
 		}
 	}
-	b := append((*out)[:0], r.Method...)
-	b = append(append(b, ' '), target...)
-	b = append(append(b, " HTTP/1.1\r\nHost: "...), r.Host...)
+	b = append(append(b, " HTTP/1.1\r\nHost: "...), s.provider.host...)
 	b = append(b, "\r\n"...)
-	for name, values := range r.Header {
-		for _, v := range values {
-			if !httpguts.ValidHeaderFieldValue(v) {
-				return fmt.Errorf("the header %s has a control character", name)
-			}
-			b = append(append(b, name...), ": "...)
-			b = append(append(b, v...), "\r\n"...)
+	bad := ""
+	s.headers(func(name, value string) {
+		if !httpguts.ValidHeaderFieldValue(value) {
+			bad = name
 		}
+		b = append(append(b, name...), ": "...)
+		b = append(append(b, value...), "\r\n"...)
+	})
+	if bad != "" {
+		return fmt.Errorf("the header %s has a control character", bad)
 	}
-	if r.Body != nil {
-		b = strconv.AppendInt(append(b, "Content-Length: "...), r.ContentLength, 10)
-		b = append(b, "\r\n"...)
-	}
-	b = append(b, "\r\n"...)
-	if _, large := r.Body.(*heldBody); large {
-		*out = b
+	if s.body.none {
+		*out = append(b, "\r\n"...)
 		return nil
 	}
-	if n := int(r.ContentLength); r.Body != nil && n > 0 {
+	length := s.body.length
+	for _, e := range s.edits {
+		length += int64(len(e.text) - (e.at.to - e.at.from))
+	}
+	b = strconv.AppendInt(append(b, "Content-Length: "...), length, 10)
+	b = append(b, "\r\n\r\n"...)
+	switch {
+	case s.body.spool != nil:
+		body, _ := s.body.open(s.edits)
 		at := len(b)
-		b = slices.Grow(b, n)[:at+n]
-		if _, err := io.ReadFull(r.Body, b[at:]); err != nil {
+		b = slices.Grow(b, int(length))[:at+int(length)]
+		if _, err := io.ReadFull(body, b[at:]); err != nil {
 			return err
+		}
+	case s.body.memory == nil && len(s.edits) == 0:
+		b = append(b, s.body.bytes...)
+	case s.body.memory == nil:
+		pieces, _ := splice(s.body.bytes, s.edits)
+		for _, piece := range pieces {
+			b = append(b, piece...)
 		}
 	}
 	*out = b

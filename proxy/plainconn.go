@@ -62,7 +62,7 @@ func (c *plainConn) close() { _ = c.conn.Close() }
 // ask sends a request and reads the head of its answer. After an error the
 // connection is of no use; again says that the request did not reach the
 // provider, or may be sent twice.
-func (c *plainConn) ask(l *life, r *http.Request, out []byte, a *attempt) (resp *http.Response, again bool, err error) {
+func (c *plainConn) ask(l *life, s *sending, out []byte, a *attempt) (resp *http.Response, again bool, err error) {
 	if !l.join(&c.request) {
 		return nil, true, l.Err()
 	}
@@ -71,7 +71,8 @@ func (c *plainConn) ask(l *life, r *http.Request, out []byte, a *attempt) (resp 
 		l.part(&c.request)
 		return nil, true, err
 	}
-	if large, ok := r.Body.(*heldBody); ok && err == nil {
+	if s.body.memory != nil && err == nil {
+		large := s.body.large(s.edits)
 		// The provider may answer before it has read all, and the memory is free
 		// when all is written.
 		c.sending.Store(true)
@@ -87,29 +88,31 @@ func (c *plainConn) ask(l *life, r *http.Request, out []byte, a *attempt) (resp 
 		a.noteSent()
 	}
 	// A provider may refuse without reading all, and close: its answer is there.
-	resp, err2 := c.answer(r)
+	resp, err2 := c.answer(s.call.Method == http.MethodHead)
 	if err2 != nil {
 		l.part(&c.request)
 		ended := err2 == io.EOF || errors.Is(err2, syscall.ECONNRESET)
-		return nil, ended && isSafe(r), errors.Join(err, err2)
+		return nil, ended && s.isSafe(), errors.Join(err, err2)
 	}
 	if err != nil {
 		resp.Close = true
 	}
-	resp.Body = c.body(resp, l)
+	resp.Body = c.body(resp, s.call.Method == http.MethodHead, l)
 	return resp, false, nil
 }
 
 // isSafe reports whether a request may be sent a second time where the first
 // got no answer.
-func isSafe(r *http.Request) bool {
-	return r.Body == nil && (r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions)
+func (s *sending) isSafe() bool {
+	m := s.call.Method
+	return s.body.none && (m == http.MethodGet || m == http.MethodHead || m == http.MethodOptions)
 }
 
-// answer reads heads until the one of the final answer.
-func (c *plainConn) answer(r *http.Request) (*http.Response, error) {
+// answer reads heads until the one of the final answer; head says that only that
+// was asked for.
+func (c *plainConn) answer(head bool) (*http.Response, error) {
 	for range maxEarly {
-		resp, err := readHead(c.r, r)
+		resp, err := readHead(c.r, head)
 		if err != nil {
 			return nil, err
 		}
@@ -133,10 +136,10 @@ type plainBody struct {
 	err   error // after the end
 }
 
-func (c *plainConn) body(resp *http.Response, l *life) *plainBody {
+func (c *plainConn) body(resp *http.Response, head bool, l *life) *plainBody {
 	b := &plainBody{c: c, r: c.r, left: resp.ContentLength, keep: !resp.Close, life: l}
 	switch {
-	case resp.Request.Method == http.MethodHead || b.left == 0:
+	case head || b.left == 0:
 		b.finish()
 	case len(resp.TransferEncoding) > 0:
 		b.chunk, b.r = true, httputil.NewChunkedReader(c.r)

@@ -17,10 +17,10 @@ const maxHead = 64 << 10
 
 var errHeadSize = errors.New("the provider's answer has more than 64 KiB of headers")
 
-// readHead reads the head of an answer to r. [io.EOF] is the end of the
-// connection before the first byte. It takes what [http.ReadResponse] takes, and
-// refuses what that refuses.
-func readHead(in *bufio.Reader, r *http.Request) (*http.Response, error) {
+// readHead reads the head of an answer, bare to a request by HEAD. [io.EOF] is the
+// end of the connection before the first byte. It takes what [http.ReadResponse]
+// takes, and refuses what that refuses.
+func readHead(in *bufio.Reader, bare bool) (*http.Response, error) {
 	buf := buffers.Get().(*[]byte)
 	defer func() {
 		if cap(*buf) <= maxBuffer {
@@ -32,7 +32,7 @@ func readHead(in *bufio.Reader, r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	*buf = head
-	return parseHead(head, lines, r)
+	return parseHead(head, lines, bare)
 }
 
 // readLines reads up to the empty line behind a head. What it returns holds the
@@ -87,7 +87,7 @@ func trimLine(line []byte) []byte {
 
 // parseHead reads a head of so many lines. The names of its headers are put
 // into canonical form in place.
-func parseHead(head []byte, lines int, r *http.Request) (*http.Response, error) {
+func parseHead(head []byte, lines int, bare bool) (*http.Response, error) {
 	for rest := head[bytes.IndexByte(head, '\n')+1:]; len(rest) > 0; {
 		end := bytes.IndexByte(rest, '\n')
 		if !canonical(rest[:end]) {
@@ -97,7 +97,7 @@ func parseHead(head []byte, lines int, r *http.Request) (*http.Response, error) 
 	}
 	text := string(head)
 	line, text, _ := strings.Cut(text, "\n")
-	resp := &http.Response{Request: r, Header: newHeader(), ContentLength: -1}
+	resp := &http.Response{Header: newHeader(), ContentLength: -1}
 	if !parseStatus(resp, line) {
 		return nil, errMalformed
 	}
@@ -113,7 +113,7 @@ func parseHead(head []byte, lines int, r *http.Request) (*http.Response, error) 
 		values = append(values, value)
 		resp.Header[name] = values[len(values)-1 : len(values) : len(values)]
 	}
-	if err := frame(resp, r); err != nil {
+	if err := frame(resp, bare); err != nil {
 		return nil, err
 	}
 	return resp, nil
@@ -180,7 +180,7 @@ func canonical(line []byte) bool {
 
 // frame finds out where the answer's body ends and whether the connection
 // lives on (RFC 9112 §6.3 and §9.3).
-func frame(resp *http.Response, r *http.Request) error {
+func frame(resp *http.Response, bare bool) error {
 	h := resp.Header
 	old := !resp.ProtoAtLeast(1, 1)
 	connection := h["Connection"]
@@ -199,13 +199,13 @@ func frame(resp *http.Response, r *http.Request) error {
 		}
 		if h["Content-Length"] != nil { // nobody can tell which of them it meant
 			resp.Close = true
-			if r.Method != http.MethodHead {
+			if !bare {
 				delete(h, "Content-Length")
 			}
 		}
 	}
 	switch {
-	case r.Method == http.MethodHead:
+	case bare:
 		resp.ContentLength = length
 	case resp.StatusCode < 200:
 		resp.ContentLength, resp.Close = 0, true

@@ -1,16 +1,15 @@
 package proxy
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"io"
+	"maps"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -21,12 +20,13 @@ import (
 type provider struct {
 	config.Provider
 	scheme, host, path string // of BaseURL; path without a trailing slash
-	// own are the configured headers and the credential, by canonical name.
-	own map[string][]string
+	// own are the configured headers and the credential, by name.
+	own Headers
 	// name is the Name as the value of a header.
 	name []string
-	// upstream is the way there. All that the gateway needs of it is RoundTrip:
-	// one request, no redirects, no retries of anything that may have been read.
+	// upstream is the way there: see [sending.send]. All that the gateway needs of
+	// it is RoundTrip: one request, no redirects, no retries of anything that may
+	// have been read.
 	upstream http.RoundTripper
 	// catalog is what the provider's own GET /models listed, nil before the first time.
 	catalog atomic.Pointer[catalog]
@@ -99,105 +99,21 @@ func (p *provider) close() {
 	}
 }
 
-// url is where a call goes: what follows /v1 is appended to the base URL, byte
-// for byte.
-func (p *provider) url(call *Call) *url.URL {
-	raw := p.path + call.Path[len("/v1"):]
-	u := &url.URL{Scheme: p.scheme, Host: p.host, RawQuery: call.Query, ForceQuery: call.BareQuery}
-	if _, ok := p.upstream.(*plain); ok {
-		u.Opaque = raw
-		return u
-	}
-	if path, err := url.PathUnescape(raw); err == nil {
-		u.Path, u.RawPath = path, raw
-		if u.EscapedPath() == raw {
-			return u
-		}
-	}
-	// A spelling that net/url would change goes out as it is.
-	u.Path, u.RawPath, u.Opaque = "", "", raw
-	return u
-}
-
 // ownHeaders are the provider's credential and configured headers.
-func (p *provider) ownHeaders() map[string][]string {
-	h := map[string][]string{}
-	for name, value := range p.Headers {
-		h[http.CanonicalHeaderKey(name)] = []string{value.Reveal()}
+func (p *provider) ownHeaders() (own Headers) {
+	set := func(name, value string) {
+		own = append(slices.DeleteFunc(own, func(h Header) bool { return h.Name == name }), Header{name, value})
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.Headers)) {
+		set(http.CanonicalHeaderKey(name), p.Headers[name].Reveal())
 	}
 	switch p.Auth {
 	case "bearer":
-		h["Authorization"] = []string{"Bearer " + p.APIKey.Reveal()}
+		set("Authorization", "Bearer "+p.APIKey.Reveal())
 	case "x-api-key":
-		h["X-Api-Key"] = []string{p.APIKey.Reveal()}
+		set("X-Api-Key", p.APIKey.Reveal())
 	case "api-key":
-		h["Api-Key"] = []string{p.APIKey.Reveal()}
+		set("Api-Key", p.APIKey.Reveal())
 	}
-	return h
+	return own
 }
-
-// request makes the request for one attempt. headers are the caller's, already
-// stripped; they become the request's.
-func (p *provider) request(ctx context.Context, call *Call, headers http.Header, body *payload, edits []edit) *http.Request {
-	for name, values := range p.own {
-		headers[name] = values
-	}
-	r := new(http.Request).WithContext(ctx)
-	r.Method, r.URL, r.Host, r.Header = call.Method, p.url(call), p.host, headers
-	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.1", 1, 1
-	if body.none {
-		return r
-	}
-	from, length := body.open(edits)
-	r.ContentLength = length
-	if length == 0 {
-		// Said explicitly by the caller, so said explicitly again.
-		r.Body, r.TransferEncoding = http.NoBody, identity
-		return r
-	}
-	r.Body = from
-	if body.replayable() {
-		r.GetBody = func() (io.ReadCloser, error) {
-			again, _ := body.open(edits)
-			return again, nil
-		}
-	}
-	return r
-}
-
-// noted returns the context of an attempt under which RoundTrip notes how far it
-// came.
-func (p *provider) noted(a *attempt) context.Context {
-	if _, ok := p.upstream.(*plain); ok {
-		return &a.life
-	}
-	return traced(a)
-}
-
-// traced returns the attempt's life as a context under which [http.Transport]
-// notes how far the attempt came: that there was a connection (before that
-// nothing can have been sent), and that the whole request went out. The transport
-// asks for another connection where the first turned out to be dead before it
-// took anything.
-func traced(a *attempt) context.Context {
-	ctx := httptrace.WithClientTrace(&a.life, &httptrace.ClientTrace{
-		GetConn: func(string) { a.connected.Store(false); a.sent.Store(false) },
-		GotConn: func(httptrace.GotConnInfo) { a.connected.Store(true) },
-		WroteRequest: func(info httptrace.WroteRequestInfo) {
-			if info.Err == nil {
-				a.sent.Store(true)
-			}
-		},
-	})
-	return tracedLife{ctx, &a.life}
-}
-
-// tracedLife is a life that carries values. Without its AfterFunc the standard
-// library would wait for its end in a goroutine per context made of it.
-type tracedLife struct {
-	context.Context
-	life *life
-}
-
-// AfterFunc is that of the life.
-func (t tracedLife) AfterFunc(f func()) (stop func() bool) { return t.life.AfterFunc(f) }

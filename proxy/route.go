@@ -66,7 +66,7 @@ func (s *state) route(key *db.Key, call *Call, body *payload) (*route, *Error) {
 	if alias := s.aliases[name]; alias != nil {
 		fallbacks, r.window = alias.Fallbacks, alias.ContextWindow
 	}
-	if list := header(call.Header, "X-Inferoute-Fallback"); list != "" {
+	if list := call.Header.Get("X-Inferoute-Fallback"); list != "" {
 		fallbacks = splitNames(list)
 	}
 	for _, f := range fallbacks {
@@ -80,7 +80,7 @@ func (s *state) route(key *db.Key, call *Call, body *payload) (*route, *Error) {
 
 // wantedStrategy is the strategy that the caller asks for; empty when it does not.
 func wantedStrategy(call *Call) (string, *Error) {
-	wanted := strings.TrimSpace(header(call.Header, "X-Inferoute-Strategy"))
+	wanted := strings.TrimSpace(call.Header.Get("X-Inferoute-Strategy"))
 	if wanted != "" && !slices.Contains(strategies, wanted) {
 		return "", failf("invalid_strategy", "There is no strategy %q. X-Inferoute-Strategy takes %s.", clip(wanted), strings.Join(strategies, ", "))
 	}
@@ -237,7 +237,7 @@ func (s *state) untouched(key *db.Key, call *Call, name, strategy string) (*rout
 		r.add(s.group(name, strategy), []target{{provider: p, asked: name, served: name, weight: 1}})
 		return r
 	}
-	if wanted := header(call.Header, "X-Tokenhub-Provider"); wanted != "" {
+	if wanted := call.Header.Get("X-Tokenhub-Provider"); wanted != "" {
 		p := s.byName[wanted]
 		if p == nil {
 			return nil, failf("provider_not_allowed", "There is no provider %q. X-TokenHub-Provider takes the name of a configured provider.", wanted)

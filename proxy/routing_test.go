@@ -134,14 +134,14 @@ func (h *hub) askAs(ctx context.Context, key, model string, headers ...string) r
 	body := `{"model":"` + model + `","max_tokens":10,"messages":[]}`
 	call := h.call(key, "/v1/chat/completions", body)
 	for i := 0; i+1 < len(headers); i += 2 {
-		call.Header[headers[i]] = []string{headers[i+1]}
+		call.Header = append(call.Header, Header{headers[i], headers[i+1]})
 	}
 	return h.do(ctx, call)
 }
 
 func (h *hub) call(key, path, body string) *Call {
 	return &Call{ID: fmt.Sprint("req_", h.calls.Add(1)), Start: h.g.now(), Method: "POST", Path: path,
-		Header: http.Header{"Authorization": {"Bearer " + key}, "Content-Type": {"application/json"}},
+		Header: Headers{{"Authorization", "Bearer " + key}, {"Content-Type", "application/json"}},
 		From:   netip.MustParseAddr("127.0.0.1"), Body: strings.NewReader(body), Length: int64(len(body))}
 }
 

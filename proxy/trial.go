@@ -78,11 +78,12 @@ func (g *Gateway) try(ctx context.Context, st *state, p *provider) TestResult {
 	}
 	r, t := TestResult{Model: model}, target{provider: p, served: model}
 	call, body := p.trialCall(model)
-	headers := http.Header{"Accept": {"application/json"}, "Content-Type": {"application/json"}, "User-Agent": {"TokenHub"}}
+	call.Header = Headers{{"Accept", "application/json"}, {"Content-Type", "application/json"}, {"User-Agent", "TokenHub"}}
 	if call.endpoint() == messages {
-		headers["Anthropic-Version"] = []string{anthropicVersion}
+		call.Header = append(call.Header, Header{"Anthropic-Version", anthropicVersion})
 	}
-	resp, err := p.upstream.RoundTrip(p.request(ctx, call, headers, &payload{bytes: body, length: int64(len(body))}, nil))
+	request := sending{provider: p, call: call, body: &payload{bytes: body, length: int64(len(body))}}
+	resp, err := request.send(ctx, nil)
 	if err != nil {
 		r.Latency, r.Error = g.now().Sub(start), "it did not answer: "+err.Error()
 		g.tell(t, p.health.failed(model, start, g.now(), r.Error, 0, false), r.Error)

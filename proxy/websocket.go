@@ -17,11 +17,11 @@ import (
 const keyProtocol = "openai-insecure-api-key."
 
 // asksWebSocket reports whether a request asks to go on as a WebSocket.
-func asksWebSocket(method string, h http.Header) bool {
-	if method != http.MethodGet || !strings.EqualFold(header(h, "Upgrade"), "websocket") {
+func asksWebSocket(method string, h Headers) bool {
+	if method != http.MethodGet || !strings.EqualFold(h.Get("Upgrade"), "websocket") {
 		return false
 	}
-	for _, line := range h["Connection"] {
+	for _, line := range h.Values("Connection") {
 		for option := range strings.SplitSeq(line, ",") {
 			if strings.EqualFold(strings.TrimSpace(option), "upgrade") {
 				return true

@@ -15,26 +15,26 @@ import (
 
 // answer makes the attempt's answer the caller's: from here on its Body owns
 // the reservation.
-func (f *flight) answer(a *attempt) (*http.Response, error) {
+func (f *flight) answer(a *attempt) (*Response, error) {
 	_ = f.noteFailed(nil)
 	resp := a.resp
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		return f.upgraded(a), nil
 	}
-	b := &answerBody{f: f, a: a, sse: isStream(resp), length: resp.ContentLength}
-	if f.call.Method == "HEAD" || !f.g.hasBody(resp) {
+	b := &answerBody{f: f, a: a, sse: resp.isStream(), length: resp.ContentLength}
+	if f.call.Method == "HEAD" || !resp.hasBody() {
 		b.length = 0
 	}
 	metered := f.call.endpoint().isMetered() && f.call.Method == "POST" && b.length != 0
 	if metered {
 		b.meter = newMeter(answer{endpoint: f.call.endpoint(), status: resp.StatusCode, sse: b.sse,
-			encoding: header(resp.Header, "Content-Encoding"), strip: a.strip, length: b.length})
+			encoding: resp.Header.Get("Content-Encoding"), strip: a.strip, length: b.length})
 	}
-	answerHeaders(resp.Header)
-	resp.Header["X-Inferoute-Provider"] = a.target.provider.name
-	rateHeaders(resp.Header, f.res.Minute)
+	answerHeaders(&resp.Header)
+	resp.Header.Set("X-Inferoute-Provider", a.target.provider.Name)
+	rateHeaders(&resp.Header, f.res.Minute)
 	if b.sse {
-		resp.Header["X-Accel-Buffering"] = []string{"no"}
+		resp.Header.Set("X-Accel-Buffering", "no")
 	}
 	if metered && a.strip && b.length > 0 && b.sse {
 		// Some of these bytes will be taken out.
@@ -363,10 +363,4 @@ func (f *flight) log(a *attempt, rec *db.Record) {
 		Str("model", rec.Model).Str("provider", rec.Provider).Int("status", rec.Status).
 		Int64("input", rec.Usage.Input).Int64("output", rec.Usage.Output).Str("source", rec.Source).
 		Dur("ms", rec.Latency).Str("error", rec.Error).Msg("request")
-}
-
-// ownAnswer is an answer that TokenHub makes itself.
-func ownAnswer(status int, contentType string, body []byte) *http.Response {
-	return &http.Response{StatusCode: status, ContentLength: int64(len(body)),
-		Header: http.Header{"Content-Type": {contentType}}, Body: io.NopCloser(strings.NewReader(string(body)))}
 }

@@ -28,7 +28,7 @@ type attempt struct {
 	connected atomic.Bool
 	// sent says that the provider was sent the whole request.
 	sent      atomic.Bool
-	resp      *http.Response
+	resp      *Response
 	body      io.ReadCloser // what the provider sends; resp.Body becomes the caller's
 	firstByte time.Duration
 	// prefix are the first bytes of an answer that does not stream; buf is their pool's.
@@ -91,7 +91,7 @@ func (f *flight) try(ctx context.Context, t target, probe bool) *attempt {
 	}
 	a.resp, a.body = resp, resp.Body
 	a.firstByte = f.g.now().Sub(a.start)
-	if isStream(resp) || resp.ContentLength == 0 || f.call.Method == "HEAD" || !f.g.hasBody(resp) {
+	if resp.isStream() || resp.ContentLength == 0 || f.call.Method == "HEAD" || !resp.hasBody() {
 		a.heard()
 		return a
 	}
@@ -107,17 +107,6 @@ func (f *flight) try(ctx context.Context, t target, probe bool) *attempt {
 	}
 	a.heard()
 	return a
-}
-
-// hasBody reports whether an answer of this status can have a body (RFC 9110 §6.4.1).
-func (g *Gateway) hasBody(resp *http.Response) bool {
-	return resp.StatusCode >= 200 && resp.StatusCode != http.StatusNoContent && resp.StatusCode != http.StatusNotModified
-}
-
-// isStream reports whether an answer is a stream of events.
-func isStream(resp *http.Response) bool {
-	kind, _, _ := strings.Cut(header(resp.Header, "Content-Type"), ";")
-	return strings.EqualFold(strings.TrimSpace(kind), "text/event-stream")
 }
 
 // fail ends an attempt that got no answer; the request to the provider is over

@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"errors"
-	"net/http"
 	"slices"
 	"time"
 
@@ -26,7 +25,7 @@ const (
 // forward is hops 4 to 6: it tries the targets in the order of the moment until
 // one answers. Until a byte of an answer was passed on, a failure in fallback_on
 // leads to the next.
-func (f *flight) forward(ctx context.Context) (*http.Response, error) {
+func (f *flight) forward(ctx context.Context) (*Response, error) {
 	left := f.route.targets
 	retries, misses := 0, 0
 	var again *target // the one to retry, if any
@@ -200,7 +199,7 @@ func (f *flight) refused(err error) error {
 
 // giveUp ends a call that no target served whole: the last answer that a
 // provider gave passes, whatever its status; else the caller is told why none did.
-func (f *flight) giveUp(ctx context.Context, refusal error) (*http.Response, error) {
+func (f *flight) giveUp(ctx context.Context, refusal error) (*Response, error) {
 	if len(f.failed) == 0 {
 		return nil, refusal
 	}

@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"errors"
-	"net/http"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -169,7 +168,7 @@ type flight struct {
 // ctx must be the one that call.Cancel ends. Whoever holds the answer's Body
 // owns the reservation: its completing bytes or its Close settle it, whichever
 // comes first, exactly once.
-func (g *Gateway) Do(ctx context.Context, call *Call) (*http.Response, error) {
+func (g *Gateway) Do(ctx context.Context, call *Call) (*Response, error) {
 	if g.closed.Load() {
 		return nil, errClosed()
 	}
@@ -197,7 +196,7 @@ func (g *Gateway) Do(ctx context.Context, call *Call) (*http.Response, error) {
 		f.finish()
 		return nil, f.explain(ctx, err)
 	}
-	resp.Header["X-Inferoute-Request-Id"] = []string{call.ID}
+	resp.Header.Set("X-Inferoute-Request-Id", call.ID)
 	return resp, nil
 }
 
@@ -256,7 +255,7 @@ func (g *Gateway) precheck(ctx context.Context, call *Call) error {
 }
 
 // do is hops 3 to 6.
-func (f *flight) do(ctx context.Context) (*http.Response, error) {
+func (f *flight) do(ctx context.Context) (*Response, error) {
 	// The key may have been revoked between its check and the moment from which
 	// a revocation ends this call.
 	live, err := f.g.store.Key(ctx, f.key.ID)

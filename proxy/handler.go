@@ -193,7 +193,7 @@ func (v *visit) broken(err error) {
 }
 
 // do is [Gateway.Do], for which a mistake in the program ends one call only.
-func (h *handler) do(ctx context.Context, call *Call) (resp *http.Response, err error) {
+func (h *handler) do(ctx context.Context, call *Call) (resp *Response, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			resp, err = nil, &Error{Code: "internal_error", Err: fmt.Errorf("panic: %v\n%s", p, debug.Stack()),

@@ -82,10 +82,10 @@ func (h *handler) fail(ctx *fasthttp.RequestCtx, call *Call, err error) {
 // writeError writes an error in the dialect of the path.
 func writeError(ctx *fasthttp.RequestCtx, e *Error, path, id string) {
 	setDate(&ctx.Response.Header, "")
-	header := make(http.Header)
-	rateHeaders(header, e.Minute)
-	for name, values := range header {
-		ctx.Response.Header.Set(name, values[0])
+	var rates Headers
+	rateHeaders(&rates, e.Minute)
+	for _, h := range rates {
+		ctx.Response.Header.Set(h.Name, h.Value)
 	}
 	if e.Status() == http.StatusUnauthorized {
 		ctx.Response.Header.Set("WWW-Authenticate", "Bearer")

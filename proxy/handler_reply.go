@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,13 +16,13 @@ import (
 )
 
 // reply hands an answer to the server, which reads its body until the end.
-func (h *handler) reply(ctx *fasthttp.RequestCtx, call *Call, resp *http.Response, body *outgoing) {
+func (h *handler) reply(ctx *fasthttp.RequestCtx, call *Call, resp *Response, body *outgoing) {
 	out := &ctx.Response
 	setHead(out, resp)
 	h.allowOrigin(ctx, call)
 	length := resp.ContentLength
-	stream := isStream(resp)
-	dropHeader(&resp.Header) // the server has its own copy
+	stream := resp.isStream()
+	dropHeaders(&resp.Header) // the server has its own copy
 	switch {
 	case call.Method == http.MethodHead:
 		_ = body.Close()
@@ -32,7 +31,7 @@ func (h *handler) reply(ctx *fasthttp.RequestCtx, call *Call, resp *http.Respons
 			out.Header.SetContentLength(int(length))
 		}
 		return
-	case !h.g.hasBody(resp):
+	case !resp.hasBody():
 		_ = body.Close()
 		return
 	case length < 0 && !ctx.Request.Header.IsHTTP11(), body.unread:
@@ -71,24 +70,22 @@ func appendAll(out *fasthttp.Response, body *outgoing) error {
 }
 
 // setHead copies status and headers of an answer.
-func setHead(out *fasthttp.Response, resp *http.Response) {
-	setDate(&out.Header, header(resp.Header, "Date"))
+func setHead(out *fasthttp.Response, resp *Response) {
+	setDate(&out.Header, resp.Header.Get("Date"))
 	out.SetStatusCode(resp.StatusCode)
-	if _, reason, _ := strings.Cut(resp.Status, " "); reason != fasthttp.StatusMessage(resp.StatusCode) {
-		out.Header.SetStatusMessage([]byte(reason))
+	if resp.Reason != fasthttp.StatusMessage(resp.StatusCode) {
+		out.Header.SetStatusMessage([]byte(resp.Reason))
 	}
-	for name, values := range resp.Header {
-		if name == "Content-Length" || name == "Date" {
-			continue
-		}
-		for _, v := range values {
-			out.Header.Add(name, v)
+	out.Header.DisableNormalizing() // names are in canonical form already
+	for _, h := range resp.Header {
+		if h.Name != "Content-Length" && h.Name != "Date" {
+			out.Header.Add(h.Name, h.Value)
 		}
 	}
 }
 
 // isWhole reports whether all of an answer is there already.
-func isWhole(resp *http.Response) bool {
+func isWhole(resp *Response) bool {
 	b, ok := resp.Body.(*answerBody)
 	return !ok || int64(len(b.a.prefix)) == b.length
 }

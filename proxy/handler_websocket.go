@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"net"
-	"net/http"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -11,7 +10,7 @@ import (
 // relay hands the connections to caller and provider to a [relay]. What the
 // caller sent behind its request is still in the server's buffer, from which
 // the connection that it gives away reads first.
-func (h *handler) relay(ctx *fasthttp.RequestCtx, resp *http.Response, out *outgoing) {
+func (h *handler) relay(ctx *fasthttp.RequestCtx, resp *Response, out *outgoing) {
 	setHead(&ctx.Response, resp)
 	socket, _ := resp.Body.(*webSocket) // the only Body of this status
 	head := h.head(ctx)

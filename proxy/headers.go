@@ -1,7 +1,7 @@
 package proxy
 
 import (
-	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -45,45 +45,34 @@ func (h Headers) has(name string) bool {
 	return false
 }
 
-// spareHeaders is memory of headers, and spareMaps of answers', that is used
-// again.
-var (
-	spareHeaders = sync.Pool{New: func() any { return new([fewHeaders]Header) }}
-	spareMaps    = sync.Pool{New: func() any { return make(http.Header, 14) }}
-)
+// Set gives a header one value, in place of all that it has.
+func (h *Headers) Set(name, value string) {
+	for i := range *h {
+		if (*h)[i].Name == name {
+			(*h)[i].Value = value
+			rest := (*h)[i+1:]
+			*h = (*h)[:i+1+len(slices.DeleteFunc(rest, func(o Header) bool { return o.Name == name }))]
+			return
+		}
+	}
+	*h = append(*h, Header{name, value})
+}
 
-const (
-	// fewHeaders is how many headers most requests have at most.
-	fewHeaders = 24
-	// maxSpare is the largest number of headers whose map is used again.
-	maxSpare = 64
-)
+// spareHeaders is memory of headers that is used again.
+var spareHeaders = sync.Pool{New: func() any { return new([manyHeaders]Header) }}
 
-// newHeaders returns memory for the headers of a request.
-func newHeaders() Headers { return spareHeaders.Get().(*[fewHeaders]Header)[:0] }
+// manyHeaders is more than most requests and answers have.
+const manyHeaders = 40
+
+// newHeaders returns memory for headers.
+func newHeaders() Headers { return spareHeaders.Get().(*[manyHeaders]Header)[:0] }
 
 // dropHeaders lets it be used for something else. Nobody may look at it any
 // more; the texts stay what they are.
 func dropHeaders(h *Headers) {
-	if cap(*h) == fewHeaders {
-		memory := (*[fewHeaders]Header)((*h)[:fewHeaders])
-		clear(memory[:])
-		spareHeaders.Put(memory)
-	}
-	*h = nil
-}
-
-// newHeader returns an empty map of headers.
-func newHeader() http.Header {
-	h, _ := spareMaps.Get().(http.Header)
-	return h
-}
-
-// dropHeader is the same for a map.
-func dropHeader(h *http.Header) {
-	if *h != nil && len(*h) <= maxSpare {
+	if cap(*h) == manyHeaders {
 		clear(*h)
-		spareMaps.Put(*h)
+		spareHeaders.Put((*[manyHeaders]Header)((*h)[:manyHeaders]))
 	}
 	*h = nil
 }
@@ -128,13 +117,12 @@ func holds(value, secret string) bool {
 }
 
 // answerHeaders takes out of a provider's headers what must not reach the caller.
-func answerHeaders(h http.Header) {
-	dropNamed(h, h["Connection"])
-	for name := range h {
-		if isHopByHop(name) || isProviderOnly(name) || isOurs(name) || !httpguts.ValidHeaderFieldName(name) {
-			delete(h, name)
-		}
-	}
+func answerHeaders(h *Headers) {
+	connection := h.Values("Connection")
+	*h = slices.DeleteFunc(*h, func(one Header) bool {
+		return isHopByHop(one.Name) || isProviderOnly(one.Name) || isOurs(one.Name) || !httpguts.ValidHeaderFieldName(one.Name) ||
+			isNamed(connection, one.Name)
+	})
 }
 
 // isOurs reports whether only TokenHub may set the header.
@@ -142,36 +130,14 @@ func isOurs(name string) bool {
 	return strings.HasPrefix(name, "X-Tokenhub-") || strings.HasPrefix(name, "X-Inferoute-")
 }
 
-// dropNamed deletes the headers that Connection names.
-func dropNamed(h http.Header, connection []string) {
+// isNamed reports whether values of Connection name a header.
+func isNamed(connection []string, name string) bool {
 	for _, line := range connection {
-		for name := range strings.SplitSeq(line, ",") {
-			if name = strings.TrimSpace(name); name != "" {
-				h.Del(name)
-			}
-		}
-	}
-}
-
-// isNamed reports whether Connection names a header, in canonical form.
-func isNamed(h Headers, name string) bool {
-	for i := range h {
-		if h[i].Name != "Connection" {
-			continue
-		}
-		for named := range strings.SplitSeq(h[i].Value, ",") {
+		for named := range strings.SplitSeq(line, ",") {
 			if strings.EqualFold(strings.TrimSpace(named), name) {
 				return true
 			}
 		}
 	}
 	return false
-}
-
-// header returns the first value of a header by its canonical name.
-func header(h http.Header, name string) string {
-	if values := h[name]; len(values) > 0 {
-		return values[0]
-	}
-	return ""
 }

@@ -272,16 +272,16 @@ func (s *stats) share(now time.Time) float64 {
 
 // wishOf reads for how long a provider that answered 429 or 503 wants to be left
 // alone; 0 when it does not say.
-func wishOf(status int, h http.Header, now time.Time) time.Duration {
+func wishOf(status int, h Headers, now time.Time) time.Duration {
 	if status != http.StatusTooManyRequests && status != http.StatusServiceUnavailable {
 		return 0
 	}
 	d := time.Duration(0)
-	if ms, err := strconv.ParseFloat(header(h, "Retry-After-Ms"), 64); err == nil {
+	if ms, err := strconv.ParseFloat(h.Get("Retry-After-Ms"), 64); err == nil {
 		d = seconds(ms / 1000)
-	} else if s, err := strconv.ParseFloat(header(h, "Retry-After"), 64); err == nil {
+	} else if s, err := strconv.ParseFloat(h.Get("Retry-After"), 64); err == nil {
 		d = seconds(s)
-	} else if at, err := http.ParseTime(header(h, "Retry-After")); err == nil {
+	} else if at, err := http.ParseTime(h.Get("Retry-After")); err == nil {
 		d = at.Sub(now)
 	}
 	return max(0, min(d, longestWish))

@@ -90,7 +90,7 @@ func TestWishOf(t *testing.T) {
 		{429, "Retry-After", at.Add(-30 * time.Second).Format(http.TimeFormat), 0},
 		{429, "X-Other", "1", 0},
 	} {
-		if got := wishOf(c.status, http.Header{c.name: {c.value}}, at); got != c.want {
+		if got := wishOf(c.status, Headers{{c.name, c.value}}, at); got != c.want {
 			t.Errorf("%d %s: %s: %v, want %v", c.status, c.name, c.value, got, c.want)
 		}
 	}

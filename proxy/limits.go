@@ -3,7 +3,6 @@ package proxy
 import (
 	"fmt"
 	"math"
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -68,7 +67,7 @@ func dollars(micro int64) string {
 
 // rateHeaders writes where a key stands in the minute, for the kinds that it
 // limits, in place of the provider's own.
-func rateHeaders(h http.Header, m db.MinuteState) {
+func rateHeaders(h *Headers, m db.MinuteState) {
 	if m.RequestLimit == 0 && m.TokenLimit == 0 {
 		return
 	}
@@ -79,30 +78,22 @@ func rateHeaders(h http.Header, m db.MinuteState) {
 		buf = strconv.AppendInt(buf, n, 10)
 		ends[i] = len(buf)
 	}
-	// One piece of memory for all texts, and one for all lists.
-	text, values, from := string(buf), make([]string, len(numbers)), 0
+	text, from := string(buf), 0 // one piece of memory for all of them
+	var values [len(numbers)]string
 	for i, to := range ends {
 		values[i], from = text[from:to], to
 	}
 	if m.RequestLimit > 0 {
-		requestNames.put(h, values[1:2:2], values[2:3:3], values[:1:1])
+		h.Set("X-Ratelimit-Limit-Requests", values[1])
+		h.Set("X-Ratelimit-Remaining-Requests", values[2])
+		h.Set("X-Ratelimit-Reset-Requests", values[0])
 	}
 	if m.TokenLimit > 0 {
-		tokenNames.put(h, values[3:4:4], values[4:], values[:1:1])
+		h.Set("X-Ratelimit-Limit-Tokens", values[3])
+		h.Set("X-Ratelimit-Remaining-Tokens", values[4])
+		h.Set("X-Ratelimit-Reset-Tokens", values[0])
 	}
 }
-
-// rateNames are the headers of one kind of rate limit.
-type rateNames struct{ limit, remaining, reset string }
-
-func (n *rateNames) put(h http.Header, limit, remaining, reset []string) {
-	h[n.limit], h[n.remaining], h[n.reset] = limit, remaining, reset
-}
-
-var (
-	requestNames = rateNames{"X-Ratelimit-Limit-Requests", "X-Ratelimit-Remaining-Requests", "X-Ratelimit-Reset-Requests"}
-	tokenNames   = rateNames{"X-Ratelimit-Limit-Tokens", "X-Ratelimit-Remaining-Tokens", "X-Ratelimit-Reset-Tokens"}
-)
 
 // minuteOf works out the state of the minute from a key's usage, for answers
 // that reserved nothing.

@@ -26,7 +26,7 @@ type capabilities struct {
 }
 
 // models answers GET /v1/models and /v1/models/{id} with what the key may call.
-func (f *flight) models() (*http.Response, error) {
+func (f *flight) models() (*Response, error) {
 	defer f.finish()
 	list := f.st.listModels(f.key)
 	if f.call.Path == "/v1/models" {
@@ -109,14 +109,14 @@ func (s *state) addOf(key *db.Key, p *provider, m listed, seen map[string]bool, 
 }
 
 // own is an answer of TokenHub's own in JSON.
-func (f *flight) own(v any) (*http.Response, error) {
+func (f *flight) own(v any) (*Response, error) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		return nil, err
 	}
-	resp := ownAnswer(http.StatusOK, "application/json", append(body, '\n'))
+	resp := ownResponse(http.StatusOK, "application/json", append(body, '\n'))
 	if f.key.Limits.RequestsPerMinute > 0 || f.key.Limits.TokensPerMinute > 0 {
-		rateHeaders(resp.Header, f.minute())
+		rateHeaders(&resp.Header, f.minute())
 	}
 	return resp, nil
 }

@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"encoding/json"
-	"net/http"
 	"strings"
 	"time"
 
@@ -28,7 +27,7 @@ type keyObject struct {
 }
 
 // ownKey answers GET /v1/key.
-func (f *flight) ownKey(ctx context.Context) (*http.Response, error) {
+func (f *flight) ownKey(ctx context.Context) (*Response, error) {
 	defer f.finish()
 	use, err := f.g.store.KeyUsage(ctx, f.key.ID, f.g.now())
 	if err != nil {

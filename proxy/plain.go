@@ -74,7 +74,7 @@ func (p *plain) takes(s *sending) bool {
 func (p *plain) RoundTrip(r *http.Request) (*http.Response, error) { return p.rest.RoundTrip(r) }
 
 // send is [sending.send].
-func (p *plain) send(ctx context.Context, a *attempt, s *sending) (*http.Response, error) {
+func (p *plain) send(ctx context.Context, a *attempt, s *sending) (*Response, error) {
 	l, ok := ctx.(*life)
 	if !ok {
 		l = &life{}
@@ -102,7 +102,7 @@ func (p *plain) send(ctx context.Context, a *attempt, s *sending) (*http.Respons
 		}
 		resp, again, err := c.ask(l, s, *out, a)
 		if err == nil {
-			return resp, nil
+			return &resp.Response, nil
 		}
 		c.close()
 		if !again || !used {

@@ -62,7 +62,7 @@ func (c *plainConn) close() { _ = c.conn.Close() }
 // ask sends a request and reads the head of its answer. After an error the
 // connection is of no use; again says that the request did not reach the
 // provider, or may be sent twice.
-func (c *plainConn) ask(l *life, s *sending, out []byte, a *attempt) (resp *http.Response, again bool, err error) {
+func (c *plainConn) ask(l *life, s *sending, out []byte, a *attempt) (resp *plainAnswer, again bool, err error) {
 	if !l.join(&c.request) {
 		return nil, true, l.Err()
 	}
@@ -95,7 +95,7 @@ func (c *plainConn) ask(l *life, s *sending, out []byte, a *attempt) (resp *http
 		return nil, ended && s.isSafe(), errors.Join(err, err2)
 	}
 	if err != nil {
-		resp.Close = true
+		resp.last = true
 	}
 	resp.Body = c.body(resp, s.call.Method == http.MethodHead, l)
 	return resp, false, nil
@@ -110,7 +110,7 @@ func (s *sending) isSafe() bool {
 
 // answer reads heads until the one of the final answer; head says that only that
 // was asked for.
-func (c *plainConn) answer(head bool) (*http.Response, error) {
+func (c *plainConn) answer(head bool) (*plainAnswer, error) {
 	for range maxEarly {
 		resp, err := readHead(c.r, head)
 		if err != nil {
@@ -136,12 +136,13 @@ type plainBody struct {
 	err   error // after the end
 }
 
-func (c *plainConn) body(resp *http.Response, head bool, l *life) *plainBody {
-	b := &plainBody{c: c, r: c.r, left: resp.ContentLength, keep: !resp.Close, life: l}
+func (c *plainConn) body(resp *plainAnswer, head bool, l *life) *plainBody {
+	b := &resp.body
+	*b = plainBody{c: c, r: c.r, left: resp.ContentLength, keep: !resp.last, life: l}
 	switch {
 	case head || b.left == 0:
 		b.finish()
-	case len(resp.TransferEncoding) > 0:
+	case resp.chunked:
 		b.chunk, b.r = true, httputil.NewChunkedReader(c.r)
 	}
 	return b

@@ -20,32 +20,32 @@ var errHeadSize = errors.New("the provider's answer has more than 64 KiB of head
 // readHead reads the head of an answer, bare to a request by HEAD. [io.EOF] is the
 // end of the connection before the first byte. It takes what [http.ReadResponse]
 // takes, and refuses what that refuses.
-func readHead(in *bufio.Reader, bare bool) (*http.Response, error) {
+func readHead(in *bufio.Reader, bare bool) (*plainAnswer, error) {
 	buf := buffers.Get().(*[]byte)
 	defer func() {
 		if cap(*buf) <= maxBuffer {
 			buffers.Put(buf)
 		}
 	}()
-	head, lines, err := readLines(in, (*buf)[:0])
+	head, err := readLines(in, (*buf)[:0])
 	if err != nil {
 		return nil, err
 	}
 	*buf = head
-	return parseHead(head, lines, bare)
+	return parseHead(head, bare)
 }
 
 // readLines reads up to the empty line behind a head. What it returns holds the
 // lines with a line feed after each, and none of the empty one.
-func readLines(in *bufio.Reader, head []byte) (_ []byte, lines int, err error) {
-	last := 0 // where the last line begins
+func readLines(in *bufio.Reader, head []byte) ([]byte, error) {
+	lines, last := 0, 0 // last is where the last one begins
 	for {
 		start := len(head)
 		for {
 			part, err := in.ReadSlice('\n')
 			head = append(head, part...)
 			if len(head) > maxHead {
-				return nil, 0, errHeadSize
+				return nil, errHeadSize
 			}
 			if err == nil {
 				break
@@ -54,20 +54,20 @@ func readLines(in *bufio.Reader, head []byte) (_ []byte, lines int, err error) {
 				if err == io.EOF && len(head) > 0 {
 					err = io.ErrUnexpectedEOF
 				}
-				return nil, 0, err
+				return nil, err
 			}
 		}
 		line := trimLine(head[start:])
 		if len(line) == 0 {
 			if start == 0 {
-				return nil, 0, errMalformed
+				return nil, errMalformed
 			}
-			return head[:start], lines, nil
+			return head[:start], nil
 		}
 		// A line that begins with white space belongs to the one before it.
 		if lines > 1 && (line[0] == ' ' || line[0] == '\t') {
 			if bytes.IndexByte(head[last:start], ':') < 0 {
-				return nil, 0, errMalformed
+				return nil, errMalformed
 			}
 			more := bytes.Trim(line, " \t")
 			head = append(append(append(head[:start-1], ' '), more...), '\n')
@@ -85,9 +85,19 @@ func trimLine(line []byte) []byte {
 	return bytes.TrimSuffix(line, []byte("\r"))
 }
 
-// parseHead reads a head of so many lines. The names of its headers are put
-// into canonical form in place.
-func parseHead(head []byte, lines int, bare bool) (*http.Response, error) {
+// plainAnswer is an answer with what its head says of the connection.
+type plainAnswer struct {
+	Response
+	body         plainBody
+	major, minor int // of HTTP
+	chunked      bool
+	// last says that the connection serves no further request.
+	last bool
+}
+
+// parseHead reads a head. The names of its headers are put into canonical form in
+// place.
+func parseHead(head []byte, bare bool) (*plainAnswer, error) {
 	for rest := head[bytes.IndexByte(head, '\n')+1:]; len(rest) > 0; {
 		end := bytes.IndexByte(rest, '\n')
 		if !canonical(rest[:end]) {
@@ -95,41 +105,35 @@ func parseHead(head []byte, lines int, bare bool) (*http.Response, error) {
 		}
 		rest = rest[end+1:]
 	}
-	text := string(head)
-	line, text, _ := strings.Cut(text, "\n")
-	resp := &http.Response{Header: newHeader(), ContentLength: -1}
-	if !parseStatus(resp, line) {
+	text := string(head) // one piece of memory for all of it
+	end := strings.IndexByte(text, '\n')
+	a := &plainAnswer{}
+	if !a.parseStatus(text[:end]) {
 		return nil, errMalformed
 	}
-	values := make([]string, 0, lines)
-	for len(text) > 0 {
-		line, text, _ = strings.Cut(text, "\n")
-		name, value, _ := strings.Cut(line, ":")
-		value = strings.Trim(value, " \t")
-		if had := resp.Header[name]; had != nil {
-			resp.Header[name] = append(had, value)
-			continue
-		}
-		values = append(values, value)
-		resp.Header[name] = values[len(values)-1 : len(values) : len(values)]
+	a.Header = newHeaders()
+	for text = text[end+1:]; len(text) > 0; text = text[end+1:] {
+		end = strings.IndexByte(text, '\n')
+		colon := strings.IndexByte(text[:end], ':')
+		a.Header = append(a.Header, Header{text[:colon], strings.Trim(text[colon+1:end], " \t")})
 	}
-	if err := frame(resp, bare); err != nil {
+	if err := a.frame(bare); err != nil {
 		return nil, err
 	}
-	return resp, nil
+	return a, nil
 }
 
 // parseStatus reads the first line, "HTTP/1.1 200 OK".
-func parseStatus(resp *http.Response, line string) bool {
+func (a *plainAnswer) parseStatus(line string) bool {
 	proto, status, ok := strings.Cut(line, " ")
 	if !ok {
 		return false
 	}
-	if resp.ProtoMajor, resp.ProtoMinor, ok = http.ParseHTTPVersion(proto); !ok {
+	if a.major, a.minor, ok = http.ParseHTTPVersion(proto); !ok {
 		return false
 	}
-	resp.Proto, resp.Status = proto, strings.TrimLeft(status, " ")
-	code, _, _ := strings.Cut(resp.Status, " ")
+	code, reason, _ := strings.Cut(strings.TrimLeft(status, " "), " ")
+	a.Reason = reason
 	if len(code) != 3 {
 		return false
 	}
@@ -137,7 +141,7 @@ func parseStatus(resp *http.Response, line string) bool {
 		if ch < '0' || ch > '9' {
 			return false
 		}
-		resp.StatusCode = resp.StatusCode*10 + int(ch-'0')
+		a.StatusCode = a.StatusCode*10 + int(ch-'0')
 	}
 	return true
 }
@@ -180,63 +184,63 @@ func canonical(line []byte) bool {
 
 // frame finds out where the answer's body ends and whether the connection
 // lives on (RFC 9112 §6.3 and §9.3).
-func frame(resp *http.Response, bare bool) error {
-	h := resp.Header
-	old := !resp.ProtoAtLeast(1, 1)
-	connection := h["Connection"]
-	resp.Close = httpguts.HeaderValuesContainsToken(connection, "close") ||
+func (a *plainAnswer) frame(bare bool) error {
+	old := a.major < 1 || a.major == 1 && a.minor < 1
+	connection := a.Header.Values("Connection")
+	a.last = httpguts.HeaderValuesContainsToken(connection, "close") ||
 		old && !httpguts.HeaderValuesContainsToken(connection, "keep-alive")
-	length, err := contentLength(h)
+	length, err := a.Header.contentLength()
 	if err != nil {
 		return err
 	}
-	codings, chunked := h["Transfer-Encoding"]
-	delete(h, "Transfer-Encoding")
-	unstated := resp.ProtoMajor == 0 && resp.ProtoMinor == 0 // counts as 1.1 here, as it does for net/http
-	if chunked = chunked && (!old || unstated); chunked {
+	codings := a.Header.Values("Transfer-Encoding")
+	unstated := a.major == 0 && a.minor == 0 // counts as 1.1 here, as it does for net/http
+	chunked := len(codings) > 0 && (!old || unstated)
+	if chunked {
 		if len(codings) != 1 || !strings.EqualFold(codings[0], "chunked") {
 			return errors.New("the provider's answer has an unsupported transfer encoding")
 		}
-		if h["Content-Length"] != nil { // nobody can tell which of them it meant
-			resp.Close = true
-			if !bare {
-				delete(h, "Content-Length")
-			}
+		if a.Header.has("Content-Length") { // nobody can tell which of them it meant
+			a.last = true
 		}
 	}
+	a.ContentLength = -1
 	switch {
 	case bare:
-		resp.ContentLength = length
-	case resp.StatusCode < 200:
-		resp.ContentLength, resp.Close = 0, true
-	case resp.StatusCode == http.StatusNoContent, resp.StatusCode == http.StatusNotModified:
-		resp.ContentLength = 0
+		a.ContentLength = length
+	case a.StatusCode < 200:
+		a.ContentLength, a.last = 0, true
+	case a.StatusCode == http.StatusNoContent, a.StatusCode == http.StatusNotModified:
+		a.ContentLength = 0
 	case chunked:
-		resp.TransferEncoding = chunkedCoding
+		a.chunked = true
 	default:
-		resp.ContentLength = length
-		resp.Close = resp.Close || length < 0
+		a.ContentLength = length
+		a.last = a.last || length < 0
 	}
 	return nil
 }
 
-var chunkedCoding = []string{"chunked"}
-
-// contentLength is the length that a head states, -1 for none.
-func contentLength(h http.Header) (int64, error) {
-	stated := h["Content-Length"]
-	if len(stated) == 0 {
-		return -1, nil
-	}
-	for _, other := range stated[1:] {
-		if other != stated[0] {
+// contentLength is the length that the headers state, -1 for none.
+func (h Headers) contentLength() (int64, error) {
+	stated := ""
+	for i := range h {
+		if h[i].Name != "Content-Length" {
+			continue
+		}
+		if stated != "" && h[i].Value != stated {
 			return 0, errors.New("the provider's answer states two lengths")
 		}
+		if stated = h[i].Value; stated == "" {
+			return 0, errMalformed
+		}
 	}
-	n, err := strconv.ParseUint(stated[0], 10, 63)
+	if stated == "" {
+		return -1, nil
+	}
+	n, err := strconv.ParseUint(stated, 10, 63)
 	if err != nil {
 		return 0, errMalformed
 	}
-	h["Content-Length"] = stated[:1]
 	return int64(n), nil
 }

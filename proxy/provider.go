@@ -22,8 +22,6 @@ type provider struct {
 	scheme, host, path string // of BaseURL; path without a trailing slash
 	// own are the configured headers and the credential, by name.
 	own Headers
-	// name is the Name as the value of a header.
-	name []string
 	// upstream is the way there: see [sending.send]. All that the gateway needs of
 	// it is RoundTrip: one request, no redirects, no retries of anything that may
 	// have been read.
@@ -46,7 +44,7 @@ func newProvider(c config.Provider) (*provider, error) {
 	}
 	p := &provider{Provider: c, scheme: base.Scheme, host: base.Host, path: base.EscapedPath(), upstream: transport,
 		health: newHealth(), queue: newQueue(c.MaxConcurrency)}
-	p.own, p.name = p.ownHeaders(), []string{c.Name}
+	p.own = p.ownHeaders()
 	if way := newPlain(base, newDialer(c), transport); way != nil {
 		p.upstream = way
 	}

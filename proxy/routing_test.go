@@ -118,7 +118,7 @@ type reply struct {
 	code     string // of TokenHub's own refusal
 	body     string
 	err      error // how the body ended, nil = at its end
-	header   http.Header
+	header   Headers
 }
 
 func (r reply) String() string {
@@ -159,7 +159,7 @@ func (h *hub) do(ctx context.Context, call *Call) reply {
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	return reply{status: resp.StatusCode, provider: header(resp.Header, "X-Inferoute-Provider"), body: string(text), err: err, header: resp.Header}
+	return reply{status: resp.StatusCode, provider: resp.Header.Get("X-Inferoute-Provider"), body: string(text), err: err, header: resp.Header}
 }
 
 // want fails the test unless a call was answered by a provider with a status.

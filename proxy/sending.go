@@ -23,14 +23,18 @@ type sending struct {
 // send sends the request and returns the answer at its headers. It ends when ctx
 // does; so does the reading of the answer's body. How far it came is noted in a,
 // which may be nil; then ctx is the life of a.
-func (s *sending) send(ctx context.Context, a *attempt) (*http.Response, error) {
+func (s *sending) send(ctx context.Context, a *attempt) (*Response, error) {
 	if way, ok := s.provider.upstream.(*plain); ok && way.takes(s) {
 		return way.send(ctx, a, s)
 	}
 	if a != nil {
 		ctx = traced(a)
 	}
-	return s.provider.upstream.RoundTrip(s.request(ctx))
+	resp, err := s.provider.upstream.RoundTrip(s.request(ctx))
+	if err != nil {
+		return nil, err
+	}
+	return fromHTTP(resp), nil
 }
 
 // headers calls fn with each header of the request. The values are shared.
@@ -38,12 +42,12 @@ func (s *sending) send(ctx context.Context, a *attempt) (*http.Response, error) 
 // holds the secret is a credential, whatever its name.
 func (s *sending) headers(fn func(name, value string)) {
 	h, own := s.call.Header, s.provider.own
-	options, metered := h.has("Connection"), s.call.endpoint().isMetered()
+	connection, metered := h.Values("Connection"), s.call.endpoint().isMetered()
 	for _, one := range h {
 		name := one.Name
 		switch {
 		case isHopByHop(name), isCallerOnly(name), isOurs(name), !httpguts.ValidHeaderFieldName(name),
-			own.has(name), options && isNamed(h, name), metered && name == "Accept-Encoding":
+			own.has(name), isNamed(connection, name), metered && name == "Accept-Encoding":
 		case holds(one.Value, s.call.secret) && !(s.call.Upgrade && name == "Sec-Websocket-Protocol"): // a list: see askUpgrade
 		default:
 			fn(name, one.Value)

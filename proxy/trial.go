@@ -112,8 +112,8 @@ func (g *Gateway) try(ctx context.Context, st *state, p *provider) TestResult {
 }
 
 // used reads the usage of a test out of its answer, with its cost.
-func (s *state) used(p *provider, model string, call *Call, resp *http.Response, text []byte) (db.Usage, int64) {
-	m := newMeter(answer{endpoint: call.endpoint(), status: resp.StatusCode, encoding: header(resp.Header, "Content-Encoding"), length: int64(len(text))})
+func (s *state) used(p *provider, model string, call *Call, resp *Response, text []byte) (db.Usage, int64) {
+	m := newMeter(answer{endpoint: call.endpoint(), status: resp.StatusCode, encoding: resp.Header.Get("Content-Encoding"), length: int64(len(text))})
 	m.pass(text)
 	m.finish()
 	usage, _ := m.reported()

@@ -57,13 +57,13 @@ var errUnasked = errors.New("the provider switched protocols without being asked
 
 // upgraded makes the provider's end of a WebSocket the answer's Body. It owns
 // the reservation until it is closed.
-func (f *flight) upgraded(a *attempt) *http.Response {
+func (f *flight) upgraded(a *attempt) *Response {
 	resp := a.resp
-	answerHeaders(resp.Header)
-	resp.Header["Connection"] = []string{"Upgrade"}
-	resp.Header["Upgrade"] = []string{"websocket"}
-	resp.Header["X-Inferoute-Provider"] = []string{a.target.provider.Name}
-	rateHeaders(resp.Header, f.res.Minute)
+	answerHeaders(&resp.Header)
+	resp.Header.Set("Connection", "Upgrade")
+	resp.Header.Set("Upgrade", "websocket")
+	resp.Header.Set("X-Inferoute-Provider", a.target.provider.Name)
+	rateHeaders(&resp.Header, f.res.Minute)
 	f.body.free()
 	end, _ := a.body.(io.ReadWriteCloser) // says net/http of this status
 	resp.Body = &webSocket{ReadWriteCloser: end, f: f, a: a}

@@ -66,6 +66,7 @@ type answerBody struct {
 	// pending are bytes that did not fit into the last Read.
 	pending []byte
 	err     error // what follows them
+	rec     db.Record // what is settled
 	settled bool
 	closed  bool
 
@@ -243,6 +244,10 @@ func (b *answerBody) Close() error {
 		}
 		b.settle(reason)
 	}
+	if b.meter != nil {
+		b.meter.drop()
+		b.meter = nil
+	}
 	return nil
 }
 
@@ -261,7 +266,8 @@ func (b *answerBody) settle(reason string) {
 
 // record says what the call really used.
 func (b *answerBody) record(reason string) *db.Record {
-	rec := b.f.newRecord(b.a)
+	rec := &b.rec
+	*rec = b.f.newRecord(b.a)
 	rec.Status, rec.Stream = b.a.resp.StatusCode, b.sse
 	rec.FirstByte = b.a.start.Add(b.a.firstByte).Sub(b.f.call.Start)
 	rec.Broken, rec.Error = reason != "", reason
@@ -298,15 +304,15 @@ func (b *answerBody) record(reason string) *db.Record {
 }
 
 // newRecord is what is known of an attempt before its answer.
-func (f *flight) newRecord(a *attempt) *db.Record {
-	return &db.Record{ID: f.call.ID, Start: f.call.Start, Latency: f.g.now().Sub(f.call.Start),
+func (f *flight) newRecord(a *attempt) db.Record {
+	return db.Record{ID: f.call.ID, Start: f.call.Start, Latency: f.g.now().Sub(f.call.Start),
 		KeyID: f.key.ID, Model: withoutKey(f.route.model), Served: withoutKey(a.target.served), Provider: a.target.provider.Name,
 		Endpoint: f.call.Method + " " + withoutKey(f.call.Path), Attempt: a.number}
 }
 
 // failedRecord is the record of an attempt that is charged nothing.
 func (f *flight) failedRecord(a *attempt) *db.Record {
-	rec := f.newRecord(a)
+	rec := new(f.newRecord(a))
 	rec.Broken, rec.Error = true, a.failure()
 	if a.resp != nil && a.err == nil {
 		rec.Status, rec.Error, rec.Broken = a.resp.StatusCode, "", false

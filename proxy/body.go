@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"math"
@@ -9,6 +8,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // span is where a value stands in the body: [from, to).
@@ -117,18 +117,22 @@ func controlledField(raw []byte) (int, error) {
 	if len(raw) > 6*len("max_completion_tokens") {
 		return -1, nil
 	}
-	var name string
-	if bytes.IndexByte(raw, '\\') >= 0 {
-		name = unescape(raw)
+	name, ascii := raw, true
+	for _, ch := range raw {
+		if ch == '\\' {
+			name = []byte(unescape(raw))
+			break
+		}
+		ascii = ascii && ch < utf8.RuneSelf
 	}
+	// Only letters beyond ASCII make a text longer that is equal but for case.
+	plain := ascii && len(name) == len(raw)
 	for i, want := range controlled {
 		switch {
-		case name == "" && string(raw) == want, name != "" && name == want:
+		case len(name) < len(want), plain && len(name) != len(want):
+		case string(name) == want:
 			return i, nil
-		case name == "" && len(raw) < len(want), name != "" && len(name) < len(want):
-			// Folding never makes a shorter text equal: no Unicode letter folds to
-			// more than one ASCII letter, and an ASCII one takes one byte.
-		case name == "" && strings.EqualFold(string(raw), want), name != "" && strings.EqualFold(name, want):
+		case strings.EqualFold(string(name), want):
 			return -1, errDuplicate(want)
 		}
 	}

@@ -15,10 +15,11 @@ type document struct {
 	depth  int
 	// inString and escaped: the next byte stands in a string, behind a backslash.
 	inString, escaped bool
-	// name is the beginning of the last string at depth 1 or 2, long its length.
-	name  []byte
-	names [maxMember]byte // where name is
-	long  int64
+	// beginning[:named] is the beginning of the last string at depth 1 or 2, long
+	// is that string's length.
+	beginning [maxMember]byte
+	named     int
+	long      int64
 	// typed: the string is the type of the top-level object; typ is the beginning
 	// of it.
 	typed bool
@@ -85,7 +86,7 @@ func (d *document) feed(p []byte) {
 		if !structural[ch] {
 			if d.keyed && d.depth == 1 && !d.keeping && (ch >= '0' && ch <= '9') {
 				from = i
-				d.keep(memberOf(d.name) == durationMember, durationMember)
+				d.keep(memberOf(d.name()) == durationMember, durationMember)
 			}
 			d.keyed = d.keyed && (ch == ' ' || ch == '\n' || ch == '\t' || ch == '\r')
 			i++
@@ -105,7 +106,7 @@ func (d *document) feed(p []byte) {
 		case '"':
 			d.typed = false
 			if d.keyed && d.depth == 1 && !d.keeping {
-				m := memberOf(d.name)
+				m := memberOf(d.name())
 				d.typed = m == typeMember
 				if m == durationMember {
 					from = i
@@ -113,7 +114,7 @@ func (d *document) feed(p []byte) {
 				}
 			}
 			d.inString, d.long = true, 0
-			d.name = d.names[:0]
+			d.named = 0
 			d.keyed = false
 		case ':':
 			d.keyed = true
@@ -146,9 +147,12 @@ func (d *document) feed(p []byte) {
 	}
 }
 
+// name is the beginning of the last string.
+func (d *document) name() []byte { return d.beginning[:d.named] }
+
 // isUsage reports whether the key just read is that of the answer's usage.
 func (d *document) isUsage() bool {
-	return memberOf(d.name) == usageMember && (d.depth == 1 || d.depth == 2 && d.outer == nestedMember)
+	return memberOf(d.name()) == usageMember && (d.depth == 1 || d.depth == 2 && d.outer == nestedMember)
 }
 
 func (d *document) open(ch byte) {
@@ -156,7 +160,7 @@ func (d *document) open(ch byte) {
 	case 1:
 		d.outer = noMember
 		if d.keyed {
-			d.outer = memberOf(d.name)
+			d.outer = memberOf(d.name())
 		}
 		if d.outer == errorMember && ch == '{' {
 			d.report.failed = true
@@ -198,8 +202,8 @@ func (d *document) str(p []byte) int {
 			break
 		}
 	}
-	if room := maxMember - len(d.name); d.depth <= 2 && room > 0 {
-		d.name = append(d.name, p[:min(quote, room)]...)
+	if d.depth <= 2 {
+		d.named += copy(d.beginning[d.named:], p[:quote])
 	}
 	d.long += int64(quote)
 	d.text += int64(quote)
@@ -208,7 +212,7 @@ func (d *document) str(p []byte) int {
 	}
 	d.inString = false
 	if d.typed {
-		d.typ = append(d.typ[:0], d.name...)
+		d.typ = append(d.typ[:0], d.name()...)
 	}
 	return quote + 1
 }

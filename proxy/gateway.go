@@ -157,6 +157,7 @@ type flight struct {
 	// failed are the attempts that did not become the answer, trying is the last.
 	failed []*attempt
 	trying *attempt
+	first  attempt // memory of the first one, which is mostly the only one
 }
 
 // Do serves one call: who is it, what may it, where to, what does it hold; then

@@ -108,7 +108,8 @@ func (h *handler) expect(ctx *fasthttp.RequestCtx) int {
 	if !isOurPath(ctx) {
 		return http.StatusContinue
 	}
-	call := h.call(ctx)
+	call := &Call{}
+	h.read(ctx, call)
 	call.Length = int64(ctx.Request.Header.ContentLength())
 	err := h.g.precheck(context.Background(), call)
 	if err == nil {
@@ -120,11 +121,12 @@ func (h *handler) expect(ctx *fasthttp.RequestCtx) int {
 
 // serve carries one request through the gateway.
 func (h *handler) serve(ctx *fasthttp.RequestCtx) {
-	call := h.call(ctx)
+	v := &visit{h: h, patience: patience{conn: ctx.Conn()}}
+	call := &v.call
+	h.read(ctx, call)
 	if h.preflight(ctx, call) {
 		return
 	}
-	v := &visit{h: h, call: call, patience: patience{conn: ctx.Conn()}}
 	v.life.within(context.Background())
 	call.Cancel, call.Hurry = v.stop, v.patience.hurry
 	if stream := ctx.RequestBodyStream(); stream != nil {
@@ -165,7 +167,7 @@ func (h *handler) serve(ctx *fasthttp.RequestCtx) {
 // visit is what a call has to do with its connection.
 type visit struct {
 	h        *handler
-	call     *Call
+	call     Call
 	life     life
 	patience patience
 	body     *guard // nil when there is none

@@ -7,19 +7,18 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// call copies a request out of the server's memory.
-func (h *handler) call(ctx *fasthttp.RequestCtx) *Call {
+// read copies a request out of the server's memory.
+func (h *handler) read(ctx *fasthttp.RequestCtx, call *Call) {
 	head := &ctx.Request.Header
 	uri := ctx.URI()
-	call := &Call{ID: newRequestID(), Start: h.g.now(), Method: methodOf(head.Method()),
-		Path: string(uri.PathOriginal()), Query: string(uri.QueryString()), Header: copyHeaders(head)}
+	call.ID, call.Start, call.Method = newRequestID(), h.g.now(), methodOf(head.Method())
+	call.Path, call.Query, call.Header = string(uri.PathOriginal()), string(uri.QueryString()), copyHeaders(head)
 	if call.Query == "" {
 		uri := head.RequestURI()
 		call.BareQuery = len(uri) > 0 && uri[len(uri)-1] == '?'
 	}
 	call.From = callerAddress(ctx.RemoteAddr(), call.Header.Values("X-Forwarded-For"), h.g.state.Load().cfg.TrustedProxies)
 	call.Upgrade = asksWebSocket(call.Method, call.Header)
-	return call
 }
 
 // methodOf is a method's name in memory of its own.

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"sync"
 	"unicode/utf8"
 
 	"tokenhub/db"
@@ -66,8 +67,12 @@ const (
 	shapeBinary
 )
 
+// meters is memory of meters that is used again.
+var meters = sync.Pool{New: func() any { return new(meter) }}
+
 func newMeter(a answer) *meter {
-	m := &meter{answer: a}
+	m := meters.Get().(*meter)
+	m.answer = a
 	m.report = report{endpoint: a.endpoint, counts: noCounts()}
 	m.events.report = &m.report
 	m.doc.report = &m.report
@@ -126,6 +131,17 @@ func (m *meter) finish() (out []byte) {
 		out = m.strip.finish()
 	}
 	return out
+}
+
+// drop lets the memory be used for another answer. Nobody may use the meter, or
+// bytes that it returned, any more.
+func (m *meter) drop() {
+	kept := m.doc.kept[:0]
+	*m = meter{}
+	if cap(kept) <= 4<<10 {
+		m.doc.kept = kept
+	}
+	meters.Put(m)
 }
 
 // look reads the next bytes of the answer, decoded.

@@ -155,11 +155,25 @@ func (c *cursor) raw(depth int) ([]byte, error) {
 // tokenCount reads a count leniently: a number, or a string that is one. Anything
 // else is absent; negative ones are 0.
 func tokenCount(value []byte) int64 {
+	if n, ok := digits(value); ok {
+		return min(n, maxCount)
+	}
 	x, ok := lenientNumber(value)
 	if !ok {
 		return absent
 	}
 	return int64(min(max(0, math.Ceil(x)), float64(maxCount)))
+}
+
+// digits reads a number that is a few digits and nothing else, as most are.
+func digits(value []byte) (n int64, ok bool) {
+	for _, ch := range value {
+		if ch < '0' || ch > '9' {
+			return 0, false
+		}
+		n = n*10 + int64(ch-'0')
+	}
+	return n, len(value) > 0 && len(value) < 16
 }
 
 // milliseconds reads a length in seconds.

@@ -83,7 +83,7 @@ type webSocket struct {
 func (w *webSocket) Close() error {
 	var err error
 	w.once.Do(func() {
-		rec := w.f.newRecord(w.a)
+		rec := new(w.f.newRecord(w.a))
 		rec.Status, rec.FirstByte, rec.Stream = w.a.resp.StatusCode, w.a.firstByte, true
 		if cause := causeOf(&w.a.life); cause != nil && !errors.Is(cause, errGone) {
 			rec.Broken, rec.Error = true, causeWord(cause)

@@ -162,7 +162,7 @@ func (c *checker) checkJournal(dir string, done position, instance []byte) error
 	}
 	end := position{last, info.Size()}
 	for done.compare(end) < 0 {
-		done, err = readJournal(dir, done, end, foldChunk, instance, func(*entry, position) { c.Journal++ }, func(p position, n int64) {
+		done, err = readJournal(dir, done, end, foldChunk, instance, func(*entry, position, []byte) { c.Journal++ }, func(p position, n int64) {
 			if p.seq == last && p.off+n == end.off {
 				return
 			}

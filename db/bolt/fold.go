@@ -39,18 +39,26 @@ func (f *folding) failure() error {
 
 // batch is a piece of the journal, added up.
 type batch struct {
-	rollups   map[rollupKey]*db.Sums
-	keys      map[string][]*entry // charged ones
-	providers map[string][]*entry
-	names     map[string]struct{}
-	requests  []numbered
+	rollups map[rollupKey]*db.Sums
+	// keys and providers are what is to be added to their counters.
+	keys, providers map[string]*counters
+	names           map[string]struct{}
+	requests        []logged
 }
 
-func (b *batch) add(e *entry, end position) {
-	if b.rollups == nil {
-		*b = batch{rollups: map[rollupKey]*db.Sums{}, keys: map[string][]*entry{},
-			providers: map[string][]*entry{}, names: map[string]struct{}{}}
-	}
+// logged is a record for the log of requests, as the journal has it. Its bytes
+// are the journal's.
+type logged struct {
+	key    requestKey
+	record []byte
+}
+
+func newBatch() *batch {
+	return &batch{rollups: map[rollupKey]*db.Sums{}, keys: map[string]*counters{}, providers: map[string]*counters{}, names: map[string]struct{}{}}
+}
+
+// add takes a record that ends at a place; e is not kept.
+func (b *batch) add(e *entry, end position, record []byte) {
 	k := e.rollupKey()
 	s := b.rollups[k]
 	if s == nil {
@@ -59,8 +67,9 @@ func (b *batch) add(e *entry, end position) {
 	}
 	s.Add(e.sums())
 	if e.charged {
-		b.keys[e.rec.KeyID] = append(b.keys[e.rec.KeyID], e)
-		b.providers[e.rec.Provider] = append(b.providers[e.rec.Provider], e)
+		tokens, cost := e.rec.Charge()
+		countersOf(b.keys, e.rec.KeyID).add(e.day, e.month, tokens, cost)
+		countersOf(b.providers, e.rec.Provider).add(e.day, e.month, tokens, cost)
 	}
 	if e.ownModel {
 		b.names[e.rec.Model] = struct{}{}
@@ -68,7 +77,16 @@ func (b *batch) add(e *entry, end position) {
 	if e.ownServed {
 		b.names[e.rec.Served] = struct{}{}
 	}
-	b.requests = append(b.requests, numbered{e, end})
+	b.requests = append(b.requests, logged{numbered{e, end}.key(), record})
+}
+
+func countersOf(all map[string]*counters, name string) *counters {
+	c := all[name]
+	if c == nil {
+		c = &counters{}
+		all[name] = c
+	}
+	return c
 }
 
 // store writes the batch; done is the place behind it.
@@ -101,10 +119,10 @@ func (b *batch) store(tx *bbolt.Tx, done position) error {
 // name is a name as well.
 func nameKey(name string) []byte { return append([]byte{'='}, name...) }
 
-// addCounters adds settlements to the counters of keys or providers.
-func addCounters(tx *bbolt.Tx, bucket string, settled map[string][]*entry) error {
+// addCounters adds to the counters of keys or providers.
+func addCounters(tx *bbolt.Tx, bucket string, settled map[string]*counters) error {
 	b := tx.Bucket([]byte(bucket))
-	for id, entries := range settled {
+	for id, more := range settled {
 		c := &counters{}
 		if sealed := b.Get(nameKey(id)); sealed != nil {
 			value, err := unseal(bucket, []byte(id), sealed)
@@ -115,10 +133,7 @@ func addCounters(tx *bbolt.Tx, bucket string, settled map[string][]*entry) error
 				return fmt.Errorf("%s of %q: %w", bucket, id, err)
 			}
 		}
-		for _, e := range entries {
-			tokens, cost := e.rec.Charge()
-			c.add(e.day, e.month, tokens, cost)
-		}
+		c.merge(more)
 		if err := b.Put(nameKey(id), seal(c.encode())); err != nil {
 			return err
 		}
@@ -145,7 +160,7 @@ func (d *DB) fold() error {
 // foldTo stores the journal up to end. d.folding.mu is held.
 func (d *DB) foldTo(end position) error {
 	for d.folding.done.compare(end) < 0 {
-		var b batch
+		b := newBatch()
 		done, err := readJournal(d.dir, d.folding.done, end, foldChunk, d.journal.instance, b.add, func(p position, n int64) {
 			d.folding.damaged[p.seq] = true
 			d.problem(fmt.Errorf("damage in the usage journal: %d bytes of %s at %d were skipped, the file is kept as *.damaged", n, journalPath(d.dir, p.seq), p.off))
@@ -169,11 +184,13 @@ func (d *DB) foldTo(end position) error {
 }
 
 // readJournal calls fn with the records between from and end, about limit bytes
-// of them, and returns the place behind the last one. Damaged bytes are skipped
+// of them, as entries that it uses again and as bytes that stay, and returns the
+// place behind the last one. Damaged bytes are skipped
 // and told to damage. Missing files are passed over: what is not there was
 // folded or is gone.
-func readJournal(dir string, from, end position, limit int64, instance []byte, fn func(*entry, position), damage func(at position, n int64)) (position, error) {
+func readJournal(dir string, from, end position, limit int64, instance []byte, fn func(e *entry, end position, record []byte), damage func(at position, n int64)) (position, error) {
 	known := texts{}
+	var e entry
 	for from.compare(end) < 0 {
 		last := from.seq == end.seq
 		data, size, err := readPart(journalPath(dir, from.seq), from.off, limit, instance)
@@ -200,12 +217,12 @@ func readJournal(dir string, from, end position, limit int64, instance []byte, f
 			size = end.off
 		}
 		n, read := scanFrames(data, from.off+int64(len(data)) >= size, func(payload []byte, at int) {
-			e, err := decodeRecord(payload, known)
-			if err != nil {
+			var err error
+			if e, err = decodeRecord(payload, known); err != nil {
 				damage(position{from.seq, from.off + int64(at)}, int64(len(payload)))
 				return
 			}
-			fn(&e, position{from.seq, from.off + int64(at+len(payload))})
+			fn(&e, position{from.seq, from.off + int64(at+len(payload))}, payload)
 		}, func(at, n int) { damage(position{from.seq, from.off + int64(at)}, int64(n)) })
 		from.off += int64(n)
 		if from.off >= size && !last {

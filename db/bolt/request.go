@@ -44,23 +44,28 @@ func beginOf(t time.Time) (k requestKey) {
 func (k requestKey) compare(o requestKey) int { return bytes.Compare(k[:], o[:]) }
 
 // addRequests appends records to the log of requests.
-func addRequests(tx *bbolt.Tx, list []numbered) error {
-	slices.SortFunc(list, func(a, b numbered) int { return a.key().compare(b.key()) })
+func addRequests(tx *bbolt.Tx, list []logged) error {
+	slices.SortFunc(list, func(a, b logged) int { return a.key.compare(b.key) })
+	size := 0
+	for i := range list {
+		size += sealSize + len(list[i].record)
+	}
+	memory := make([]byte, 0, size) // of all values, which bbolt keeps until the end
 	root := tx.Bucket([]byte(bucketRequests))
 	var b *bbolt.Bucket
 	var day int64 // whose bucket b is
-	var buf []byte
-	for _, n := range list {
-		if of := floorDiv(n.rec.Start.Unix(), secondsPerDay); b == nil || of != day {
+	for i := range list {
+		one := &list[i]
+		if of := floorDiv(one.key.nanos(), int64(24*time.Hour)); b == nil || of != day {
 			var err error
 			if b, err = root.CreateBucketIfNotExists(dayName(of)); err != nil {
 				return err
 			}
 			day, b.FillPercent = of, 0.9 // records are nearly only ever appended
 		}
-		k := n.key()
-		buf = appendRecord(buf[:0], n.entry)
-		if err := b.Put(k[:], seal(buf)); err != nil {
+		from := len(memory)
+		memory = appendSealed(memory, one.record)
+		if err := b.Put(one.key[:], memory[from:len(memory):len(memory)]); err != nil {
 			return err
 		}
 	}

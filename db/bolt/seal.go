@@ -25,9 +25,12 @@ const sealSize = 4
 // seal puts a checksum in front of a value, because bbolt has none of its own:
 // a flipped bit in a stored hash or limit must not pass for the truth.
 func seal(value []byte) []byte {
-	b := make([]byte, sealSize, sealSize+len(value))
-	binary.LittleEndian.PutUint32(b, castagnoli(value))
-	return append(b, value...)
+	return appendSealed(make([]byte, 0, sealSize+len(value)), value)
+}
+
+// appendSealed appends a sealed value to b.
+func appendSealed(b, value []byte) []byte {
+	return append(binary.LittleEndian.AppendUint32(b, castagnoli(value)), value...)
 }
 
 // unseal returns the value behind its checksum. It is valid as long as b is.

@@ -150,6 +150,17 @@ func (c *counters) add(day, month, tokens, cost int64) {
 	c.total = sum{0, c.total.requests + 1, plus(c.total.tokens, tokens), plus(c.total.cost, cost)}
 }
 
+// merge counts what others counted.
+func (c *counters) merge(o *counters) {
+	for _, s := range o.days {
+		c.days = addTo(c.days, s)
+	}
+	for _, s := range o.months {
+		c.months = addTo(c.months, s)
+	}
+	c.total = sum{0, c.total.requests + o.total.requests, plus(c.total.tokens, o.total.tokens), plus(c.total.cost, o.total.cost)}
+}
+
 // addTo adds s to the window of the same start, or begins that window. What lies
 // before the oldest of a full list counts in the total only.
 func addTo(list []sum, s sum) []sum {

@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -11,22 +12,87 @@ import (
 	"tokenhub/config"
 )
 
-// newLog returns the logger of the configuration, which writes to w.
-func newLog(c config.Log, w io.Writer) zerolog.Logger {
+// newLog returns the logger of the configuration, which writes to w, and what
+// writes down the lines that wait: to be called at the end.
+func newLog(c config.Log, w io.Writer) (log zerolog.Logger, flush func()) {
 	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00"
 	zerolog.DurationFieldUnit = time.Millisecond
 	zerolog.DurationFieldInteger = true
+	lines := &lines{to: w}
+	lines.out = lines
 	file, ok := w.(*os.File)
 	if c.Format == "console" || c.Format == "auto" && ok && term.IsTerminal(int(file.Fd())) {
-		w = zerolog.ConsoleWriter{Out: w, TimeFormat: "15:04:05.000"}
+		lines.out = zerolog.ConsoleWriter{Out: lines, TimeFormat: "15:04:05.000"}
 	}
 	setLevel(c.Level)
-	return zerolog.New(w).With().Timestamp().Logger()
+	return zerolog.New(lines).With().Timestamp().Logger(), lines.flush
 }
 
 // setLevel sets what is logged, for all loggers of the process.
 func setLevel(level string) {
 	if l, err := zerolog.ParseLevel(level); err == nil {
 		zerolog.SetGlobalLevel(l)
+	}
+}
+
+// lines writes lines of a log together: a system call for each would be a
+// thirtieth of a small request. A warning takes along what waits before it, and
+// nothing waits for longer than a moment.
+type lines struct {
+	to  io.Writer
+	out io.Writer // what makes lines of events: itself, or a console's form
+
+	mu      sync.Mutex // guards what follows
+	waiting []byte
+	timer   *time.Timer // runs while something waits
+}
+
+const (
+	// linesWait is how long a line waits for others.
+	linesWait = 5 * time.Millisecond
+	// maxLines is how much waits, in bytes.
+	maxLines = 32 << 10
+)
+
+// WriteLevel implements [zerolog.LevelWriter].
+func (l *lines) WriteLevel(level zerolog.Level, p []byte) (int, error) {
+	n, err := l.out.Write(p)
+	if level >= zerolog.WarnLevel {
+		l.flush()
+	}
+	return n, err
+}
+
+// Write takes one line.
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	begins := len(l.waiting) == 0
+	l.waiting = append(l.waiting, p...)
+	switch {
+	case len(l.waiting) >= maxLines:
+		l.write()
+	case !begins: // the timer runs
+	case l.timer == nil:
+		l.timer = time.AfterFunc(linesWait, l.flush)
+	default:
+		l.timer.Reset(linesWait)
+	}
+	return len(p), nil
+}
+
+// flush writes what waits.
+func (l *lines) flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.write()
+}
+
+// write does that under mu. Who reads the log may be gone; there is nobody to be
+// told.
+func (l *lines) write() {
+	if len(l.waiting) > 0 {
+		_, _ = l.to.Write(l.waiting)
+		l.waiting = l.waiting[:0]
 	}
 }

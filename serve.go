@@ -48,7 +48,9 @@ type server struct {
 // serve runs the gateway and the admin side until ctx ends.
 func (p *program) serve(ctx context.Context, o cli.ServeOptions) (err error) {
 	limitMemory("/sys/fs/cgroup", p.getenv)
-	s := &server{log: newLog(o.Config.Log, p.stderr)}
+	log, flush := newLog(o.Config.Log, p.stderr)
+	defer flush()
+	s := &server{log: log}
 	stdlog.SetOutput(io.Discard) // net/http prints there what a provider sends unasked
 	// Alerts go out with it, and it waits for ever.
 	http.DefaultClient.Timeout = alerts.SendTime

@@ -65,7 +65,7 @@ type answerBody struct {
 	length, seen int64
 	// pending are bytes that did not fit into the last Read.
 	pending []byte
-	err     error // what follows them
+	err     error     // what follows them
 	rec     db.Record // what is settled
 	settled bool
 	closed  bool

@@ -179,21 +179,15 @@ func (p *plain) write(out *[]byte, s *sending) error {
 	return nil
 }
 
-// conn is an idle connection that still stands, or a new one.
+// conn is an idle connection, which may not stand any more, or a new one.
 func (p *plain) conn(ctx context.Context) (c *plainConn, used bool, err error) {
-	for {
-		p.mu.Lock()
-		n := len(p.idle)
-		if n == 0 {
-			p.mu.Unlock()
-			break
-		}
+	p.mu.Lock()
+	if n := len(p.idle); n > 0 {
 		c, p.idle[n-1], p.idle = p.idle[n-1], nil, p.idle[:n-1]
-		p.mu.Unlock()
-		if c.stands() {
-			return c, true, nil
-		}
-		c.close()
+	}
+	p.mu.Unlock()
+	if c != nil {
+		return c, true, nil
 	}
 	conn, err := p.dialer.DialContext(ctx, "tcp", p.address)
 	if err != nil {

@@ -27,10 +27,23 @@ type plainConn struct {
 	request mortal
 	// since is when it began to be idle.
 	since time.Time
-	// quiet is what the last look found, and look asks for it, by poll.
-	quiet bool
+	// turn is what is done when the socket is ours, and look a function of it: see
+	// stands and write.
+	turn turn
+	look func(fd uintptr) bool
+}
+
+// turn is one turn at a socket.
+type turn struct {
 	poll  [1]unix.PollFd
-	look  func(fd uintptr) bool
+	quiet bool // nothing came, and the other end is there
+	// out is what is to be written, if anything, and n how much of it was.
+	out []byte
+	n   int
+	err error
+	// wait says that the turn ends when something comes.
+	wait    bool
+	attempt *attempt
 }
 
 // errMalformed is an answer that is not HTTP, or could be read in two ways.
@@ -42,19 +55,65 @@ const maxEarly = 8
 func newPlainConn(way *plain, conn net.Conn) *plainConn {
 	c := &plainConn{way: way, conn: conn, r: bufio.NewReaderSize(conn, 4<<10), raw: rawConn(conn)}
 	c.request.f = c.close
-	c.look = func(fd uintptr) bool {
-		c.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
-		n, err := unix.Poll(c.poll[:], 0) // an end can be read, too
-		c.quiet = n == 0 && err == nil
+	c.look = c.take
+	return c
+}
+
+// take takes a turn, and is called again when something came.
+func (c *plainConn) take(fd uintptr) (over bool) {
+	t := &c.turn
+	if t.n > 0 {
 		return true
 	}
-	return c
+	t.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+	n, err := unix.Poll(t.poll[:], 0) // an end can be read, too
+	t.quiet = n == 0 && err == nil
+	if !t.quiet || len(t.out) == 0 {
+		return true
+	}
+	n, t.err = unix.Write(int(fd), t.out)
+	if t.n = max(n, 0); t.n < len(t.out) {
+		return true
+	}
+	if t.wait {
+		t.attempt.noteSent() // it is the whole request
+	}
+	return !t.wait
 }
 
 // stands reports whether an idle connection is open, and nothing came on it
 // since its last answer: what comes unasked is nobody's answer.
 func (c *plainConn) stands() bool {
-	return c.raw != nil && c.raw.Read(c.look) == nil && c.quiet
+	c.turn = turn{}
+	return c.raw != nil && c.raw.Read(c.look) == nil && c.turn.quiet
+}
+
+// errStale is a connection of no use any more.
+var errStale = errors.New("the connection was closed, or something came on it that nobody had asked for")
+
+// write writes a request, or its head, to a connection that stands. With wait it
+// returns when something came: to look, to write and to wait in one turn is a
+// system call less than one after the other. n is how much was written.
+func (c *plainConn) write(out []byte, wait bool, a *attempt) (n int, err error) {
+	if c.raw == nil {
+		return c.conn.Write(out)
+	}
+	c.turn = turn{out: out, wait: wait, attempt: a}
+	err = c.raw.Read(c.look)
+	t := c.turn
+	c.turn = turn{}
+	switch {
+	case t.n == len(out):
+		return t.n, nil // what went wrong behind it will be read
+	case err != nil:
+		return t.n, err
+	case !t.quiet:
+		return 0, errStale
+	case t.err != nil && t.err != unix.EAGAIN && t.err != unix.EINTR:
+		return t.n, t.err
+	}
+	n, err = c.conn.Write(out[t.n:])
+	return t.n + n, err
 }
 
 func (c *plainConn) close() { _ = c.conn.Close() }
@@ -66,12 +125,13 @@ func (c *plainConn) ask(l *life, s *sending, out []byte, a *attempt) (resp *plai
 	if !l.join(&c.request) {
 		return nil, true, l.Err()
 	}
-	n, err := c.conn.Write(out)
+	held := s.body.memory != nil
+	n, err := c.write(out, !held, a)
 	if err != nil && n == 0 {
 		l.part(&c.request)
 		return nil, true, err
 	}
-	if s.body.memory != nil && err == nil {
+	if held && err == nil {
 		large := s.body.large(s.edits)
 		// The provider may answer before it has read all, and the memory is free
 		// when all is written.

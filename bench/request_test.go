@@ -21,7 +21,7 @@ import (
 // The baseline: how many allocations a request costs, all goroutines of the
 // gateway included. Who makes it cheaper lowers the number in the same commit.
 const (
-	allocsPerSmallRequest = 33
+	allocsPerSmallRequest = 29
 	allocsPerChunk        = 0
 )
 

@@ -39,8 +39,8 @@ type fields struct {
 	open     int  // index behind the opening brace
 	empty    bool // {}
 	inserted bool // a member was put in front
-	// tokens is the estimate of the input.
-	tokens int64
+	// tokens is the estimate of the input, plain its bytes that are not base64.
+	tokens, plain int64
 }
 
 // outputFields are the fields that bound the output.
@@ -66,13 +66,8 @@ var controlled = []string{"model", "stream", "stream_options", "max_tokens", "ma
 // scan reads the fields of body. The error is an *Error: invalid_json or
 // duplicate_parameter.
 func scan(body []byte) (*fields, error) {
-	f := &fields{n: 1, bestOf: 1, prompts: 1}
-	var plain = int64(len(body))
-	var encoded int64
-	c := &cursor{b: body, base64: func(n int) {
-		plain -= int64(n)
-		encoded += max(2000, (int64(n)+63)/64)
-	}}
+	f := &fields{n: 1, bestOf: 1, prompts: 1, plain: int64(len(body))}
+	c := &cursor{b: body, base64: f.countBase64}
 	if c.next() != '{' {
 		return nil, errInvalidJSON("The request body must be a JSON object.")
 	}
@@ -107,8 +102,14 @@ func scan(body []byte) (*fields, error) {
 	}
 	probe := cursor{b: body, i: f.open}
 	f.empty = probe.next() == '}'
-	f.tokens = (plain+2)/3 + encoded
+	f.tokens += (f.plain + 2) / 3
 	return f, nil
+}
+
+// countBase64 estimates a string of base64, which costs less than its bytes.
+func (f *fields) countBase64(n int) {
+	f.plain -= int64(n)
+	f.tokens += max(2000, (int64(n)+63)/64)
 }
 
 // controlledField returns the index of a controlled field's name, -1 for any

@@ -28,18 +28,19 @@ const (
 func (f *flight) forward(ctx context.Context) (*Response, error) {
 	left := f.route.targets
 	retries, misses := 0, 0
-	var again *target // the one to retry, if any
+	var again target  // the one to retry, if it has a provider
 	var refusal error // why a target could not even be tried
 	for len(left) > 0 && f.mayTry() {
+		retry := again.provider != nil
 		c := f.next(left, again)
 		if err := f.reserve(ctx, c.target); err != nil {
 			if !skippable(err) && (len(f.failed) == 0 || !isLimit(err)) {
 				return nil, errors.Join(err, f.noteFailed(nil))
 			}
-			refusal, again, left = err, nil, without(left, c.target)
+			refusal, again, left = err, target{}, without(left, c.target)
 			continue
 		}
-		a, ok := f.attempt(ctx, c, len(left) == 1 || again != nil || misses == maxMisses)
+		a, ok := f.attempt(ctx, c, len(left) == 1 || retry || misses == maxMisses)
 		if !ok {
 			misses++ // it changed since it was chosen: choose again
 			continue
@@ -59,10 +60,10 @@ func (f *flight) forward(ctx context.Context) (*Response, error) {
 				break
 			}
 			retries++
-			again = &c.target
+			again = c.target
 			continue
 		}
-		retries, again, left = 0, nil, without(left, c.target)
+		retries, again, left = 0, target{}, without(left, c.target)
 	}
 	return f.giveUp(ctx, refusal)
 }
@@ -73,18 +74,19 @@ func (f *flight) mayTry() bool {
 	return n < 2 || n < maxAttempts && f.g.now().Sub(f.call.Start) < attemptsWithin
 }
 
-// next is the target that is tried now: the one to retry, or the first one in
-// the order of the moment. A turn is taken before the first attempt only.
-func (f *flight) next(left []target, again *target) candidate {
-	if again != nil {
-		return candidate{target: *again, condition: condition{resting: true}, full: true}
+// next is the target that is tried now: the one to retry, the only one, or the
+// first one in the order of the moment. A turn is taken before the first attempt
+// only.
+func (f *flight) next(left []target, again target) candidate {
+	if again.provider != nil {
+		return candidate{target: again, condition: condition{resting: true}, full: true}
 	}
-	now, take := f.g.now(), !f.turned
+	take := !f.turned
 	f.turned = true
 	if len(left) == 1 {
-		return left[0].at(now)
+		return candidate{target: left[0]} // it is tried whatever state it is in
 	}
-	return f.st.order(f.route, left, f.demand, now, take)[0]
+	return f.st.order(f.route, left, f.demand, f.g.now(), take)[0]
 }
 
 // resting reports whether a target rests now.

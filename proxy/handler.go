@@ -150,7 +150,7 @@ func (h *handler) serve(ctx *fasthttp.RequestCtx) {
 		}
 		return
 	}
-	v.out = outgoing{body: resp.Body, conn: ctx.Conn(), patience: &v.patience, unwatch: v.unwatch, end: v.end, broken: v.broken}
+	v.out = outgoing{body: resp.Body, conn: ctx.Conn(), patience: &v.patience, unwatch: v.unwatch, visit: v}
 	out := &v.out
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		h.relay(ctx, resp, out)

@@ -144,9 +144,12 @@ type outgoing struct {
 	// unread says that much of the request's body may be left.
 	unread bool
 	// unwatch ends the watch for callers that leave.
-	unwatch, end func()
-	// broken is told of a mistake in the program.
-	broken func(error)
+	unwatch func()
+	// visit is told of the end, and of a mistake in the program.
+	visit interface {
+		end()
+		broken(err error)
+	}
 }
 
 // Read gives the caller time to take what was just read.
@@ -163,7 +166,7 @@ func (o *outgoing) read(p []byte) (n int, err error) {
 	defer func() {
 		if mistake := recover(); mistake != nil {
 			n, err = 0, fmt.Errorf("panic: %v\n%s", mistake, debug.Stack())
-			o.broken(err)
+			o.visit.broken(err)
 		}
 	}()
 	return o.body.Read(p)
@@ -193,14 +196,14 @@ func (p *patience) hurry() {
 }
 
 func (o *outgoing) Close() (err error) {
-	defer o.end()
+	defer o.visit.end()
 	if o.upload != nil {
 		defer o.upload.release()
 	}
 	defer func() {
 		if mistake := recover(); mistake != nil {
 			err = fmt.Errorf("panic: %v\n%s", mistake, debug.Stack())
-			o.broken(err)
+			o.visit.broken(err)
 		}
 	}()
 	return o.body.Close()

@@ -198,7 +198,7 @@ func (p *plain) conn(ctx context.Context) (c *plainConn, used bool, err error) {
 
 // put keeps a connection for the next request.
 func (p *plain) put(c *plainConn) {
-	c.since = time.Now()
+	c.pruned = 0
 	p.mu.Lock()
 	full := len(p.idle) >= maxIdle
 	if !full {
@@ -219,7 +219,8 @@ func (p *plain) prune() {
 	var old []*plainConn
 	p.mu.Lock()
 	p.idle = slices.DeleteFunc(p.idle, func(c *plainConn) bool {
-		over := time.Since(c.since) >= idleTime || !c.stands()
+		c.pruned++
+		over := c.pruned > int(idleTime/pruneTime) || !c.stands()
 		if over {
 			old = append(old, c)
 		}

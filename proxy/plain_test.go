@@ -224,7 +224,7 @@ func TestPlainConnectionsArePruned(t *testing.T) {
 	for _, c := range conns {
 		p.put(c)
 	}
-	conns[long].since = time.Now().Add(-idleTime)
+	conns[long].pruned = int(idleTime / pruneTime)
 	if err := ends[closed].Close(); err != nil {
 		t.Fatal(err)
 	}

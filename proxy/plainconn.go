@@ -10,7 +10,6 @@ import (
 	"net/http/httputil"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,8 +24,8 @@ type plainConn struct {
 	sending atomic.Bool
 	// request ends with the request on it, by closing the connection.
 	request mortal
-	// since is when it began to be idle.
-	since time.Time
+	// pruned is how often it was looked at while it is idle.
+	pruned int
 	// turn is what is done when the socket is ours, and look a function of it: see
 	// stands and write.
 	turn turn

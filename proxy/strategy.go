@@ -37,11 +37,6 @@ type candidate struct {
 	full bool
 }
 
-// at returns the target as it is at a time.
-func (t target) at(now time.Time) candidate {
-	return candidate{target: t, condition: t.provider.health.look(t.served, now), full: t.provider.queue.full()}
-}
-
 // order puts the targets that are left of a route into the order in which they
 // are tried now: by the strategy of their name, names in the route's order. A
 // full target stands behind those of its name that have room, a resting one
@@ -56,7 +51,7 @@ func (s *state) order(r *route, left []target, d demand, now time.Time, take boo
 			if t.group != i {
 				continue
 			}
-			c := t.at(now)
+			c := candidate{target: t, condition: t.provider.health.look(t.served, now), full: t.provider.queue.full()}
 			switch {
 			case c.resting:
 				resting = append(resting, c)

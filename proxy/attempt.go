@@ -56,13 +56,13 @@ func (f *flight) stillborn(ctx context.Context, t target, err error) *attempt {
 
 // try sends the call to a target and waits until its answer can be committed:
 // a stream at its headers, anything else at its first byte.
-func (f *flight) try(ctx context.Context, t target, probe bool) *attempt {
+func (f *flight) try(ctx context.Context, t target, now time.Time, probe bool) *attempt {
 	a := &f.first
 	if f.trying != nil {
 		a = &attempt{}
 	}
 	f.trying = a
-	a.target, a.number, a.start, a.inside, a.probe = t, len(f.failed)+1, f.g.now(), true, probe
+	a.target, a.number, a.start, a.inside, a.probe = t, len(f.failed)+1, now, true, probe
 	a.life.within(ctx)
 	if d := t.provider.Timeouts.FirstByte; d > 0 {
 		a.silence = time.AfterFunc(d, func() { a.life.end(errSilent) })

@@ -116,12 +116,13 @@ func (f *flight) attempt(ctx context.Context, c candidate, only bool) (*attempt,
 			return f.stillborn(ctx, c.target, err), true
 		}
 	}
-	probe, ok := c.provider.health.enter(c.served, f.g.now(), c.resting || only)
+	now := f.g.now()
+	probe, ok := c.provider.health.enter(c.served, now, c.resting || only)
 	if !ok {
 		q.leave()
 		return nil, false
 	}
-	return f.try(ctx, c.target, probe), true
+	return f.try(ctx, c.target, now, probe), true
 }
 
 // waitFor waits for a place at a provider, as long as it may take to answer.

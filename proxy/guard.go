@@ -34,9 +34,11 @@ func (g *guard) Read(p []byte) (int, error) {
 	if g.over.Load() {
 		return 0, errReleased
 	}
-	// A slow upload may go on for long, a stalled one not.
-	if err := g.conn.SetReadDeadline(time.Now().Add(uploadIdle)); err != nil {
-		return 0, err
+	// A slow upload may go on for long, a stalled one not. A short one is here.
+	if g.length < 0 || g.length > readAhead {
+		if err := g.conn.SetReadDeadline(time.Now().Add(uploadIdle)); err != nil {
+			return 0, err
+		}
 	}
 	n, err := g.r.Read(p)
 	g.seen += int64(n)

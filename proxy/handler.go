@@ -21,6 +21,9 @@ const (
 	// once its answer has to end.
 	writeTime = 60 * time.Second
 	hurryTime = 500 * time.Millisecond
+	// readAhead is how much of a body the server reads before it calls the
+	// handler, in bytes.
+	readAhead = 8 << 10
 )
 
 // Server returns a Fiber app, set up for untrusted callers and long streams,
@@ -43,7 +46,7 @@ func (g *Gateway) Server() (*fiber.App, error) {
 		WriteTimeout:                 writeTime,
 		IdleTimeout:                  75 * time.Second,
 		ReadBufferSize:               16 << 10,
-		BodyLimit:                    8 << 10, // only how much is read ahead
+		BodyLimit:                    readAhead,
 		Concurrency:                  20_000,
 		ErrorHandler:                 renderError,
 	})

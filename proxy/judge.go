@@ -12,7 +12,11 @@ import (
 // judge tells the health of a target what an attempt says about it. A caller
 // that left, a request that was at fault and one that found no place say nothing.
 func (f *flight) judge(ctx context.Context, a *attempt, reason string) {
-	h, served, now := a.target.provider.health, a.target.served, f.g.now()
+	h, served := a.target.provider.health, a.target.served
+	now := a.start.Add(a.firstByte)
+	if a.err != nil {
+		now = f.g.now()
+	}
 	switch {
 	case errors.Is(a.err, errFull):
 	case causeOf(ctx) != nil, isOwn(a.err), reason == "" && a.resp.StatusCode >= 400:

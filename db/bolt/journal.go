@@ -26,7 +26,7 @@ const (
 	maxUnwritten = 100_000
 	// crowd is from how many records that are not folded yet on that is done at
 	// once: reports have to read them all.
-	crowd = 10_000
+	crowd = 40_000
 )
 
 // journalFile is what the journal does with a file; tests put a bad disk behind it.

@@ -146,6 +146,10 @@ func TestPump(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, s, err)
 		}
 	}
+	s, delays, err := p.streams(t.Context(), self, 20, true, 300*time.Millisecond, post("/v1/chat/completions", "k", `{"model":"stream-1000-10","stream":true}`))
+	if err != nil || s.requests < 200 || s.requests > 2000 || len(delays) < 200 || slices.Min(delays) <= 0 || slices.Max(delays) > time.Minute {
+		t.Errorf("%+v with %d delays, %v, of about 600 events", s, len(delays), err)
+	}
 	for name, answer := range map[string]string{"refuses": "HTTP/1.1 429 Too Many Requests\r\ncontent-length: 2\r\n\r\nno", "leaves": ""} {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {

@@ -173,27 +173,23 @@ func (b *bench) stream(chunks int, pause time.Duration) []byte {
 }
 
 func chunks(ctx context.Context, b *bench) error {
-	if err := b.forwardTo(b.provider.address); err != nil {
+	if err := b.forwardTo(b.pump.address); err != nil {
 		return err
 	}
 	const pause = 20 * time.Millisecond
-	n := int((b.duration() + 5*time.Second) / pause) // longer than they are read
+	n := int((b.duration() + 10*time.Second) / pause) // longer than they are read
 	var base50, base99 time.Duration
 	return b.turns(ctx, append([]string{direct}, b.subjects()...), func(name string) error {
 		p, err := b.shared(ctx, name)
 		if err != nil {
 			return err
 		}
-		s := openStreams(ctx, p, 200, time.Second, b.stream(n, pause))
-		err = wait(ctx, time.Second+warmup)
-		var cost spent
-		if err == nil {
-			s.reading.Store(true)
-			cost, err = meterLoad(ctx, p, b.duration(), &s.chunks)
-			s.reading.Store(false)
+		together, _, err := b.pump.streams(ctx, p, 200, false, b.duration(), b.stream(n, pause))
+		if err != nil {
+			return err
 		}
-		delays, failure := s.close()
-		if err = errors.Join(err, failure); err != nil {
+		alone, delays, err := b.pump.streams(ctx, p, 200, true, b.duration(), b.stream(n, pause))
+		if err != nil {
 			return err
 		}
 		p50, p99 := quantile(delays, 0.5), quantile(delays, 0.99)
@@ -201,7 +197,8 @@ func chunks(ctx context.Context, b *bench) error {
 			base50, base99 = p50, p99
 			return nil
 		}
-		b.results.add(chunkCPU, name, cost.perRequest())
+		b.results.add(chunkCPU, name, together.perRequest())
+		b.results.add(aloneCPU, name, alone.perRequest())
 		b.results.add(chunk50, name, micros(p50-base50))
 		b.results.add(chunk99, name, micros(p99-base99))
 		return nil

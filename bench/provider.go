@@ -207,13 +207,10 @@ const timeMark = `"id":"chatcmpl-`
 
 // stream sends events with the time at which each was sent.
 func (p *scripted) stream(s script) error {
-	_, err := p.conn.Write([]byte("HTTP/1.1 200 OK\r\nDate: Mon, 20 Oct 2025 22:40:00 GMT\r\nContent-Type: text/event-stream; charset=utf-8\r\n" +
-		"Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\nTransfer-Encoding: chunked\r\n\r\n"))
-	if err != nil {
+	if _, err := p.conn.Write([]byte(streamHead)); err != nil {
 		return err
 	}
-	event := chunked(`data: {` + timeMark + `0000000000000000000","object":"chat.completion.chunk","created":1761000000,"model":"gpt-4o-mini-2024-07-18","service_tier":"default",` +
-		`"system_fingerprint":"fp_0123456789","choices":[{"index":0,"delta":{"content":" gateway"},"logprobs":null,"finish_reason":null}],"usage":null}` + "\n\n")
+	event := newEvent()
 	at := bytes.Index(event, []byte(timeMark)) + len(timeMark)
 	tick := time.NewTicker(s.pause)
 	defer tick.Stop()
@@ -226,8 +223,18 @@ func (p *scripted) stream(s script) error {
 	}
 	last := chunked(`data: {"id":"chatcmpl-last","object":"chat.completion.chunk","created":1761000000,"model":"gpt-4o-mini-2024-07-18","choices":[],` +
 		`"usage":{"prompt_tokens":31,"completion_tokens":` + strconv.Itoa(s.chunks) + `,"total_tokens":` + strconv.Itoa(31+s.chunks) + `}}` + "\n\ndata: [DONE]\n\n")
-	_, err = p.conn.Write(append(last, "0\r\n\r\n"...))
+	_, err := p.conn.Write(append(last, "0\r\n\r\n"...))
 	return err
+}
+
+// streamHead is the head of an answer that is a stream.
+const streamHead = "HTTP/1.1 200 OK\r\nDate: Mon, 20 Oct 2025 22:40:00 GMT\r\nContent-Type: text/event-stream; charset=utf-8\r\n" +
+	"Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+// newEvent is an event with a place for its time.
+func newEvent() []byte {
+	return chunked(`data: {` + timeMark + `0000000000000000000","object":"chat.completion.chunk","created":1761000000,"model":"gpt-4o-mini-2024-07-18","service_tier":"default",` +
+		`"system_fingerprint":"fp_0123456789","choices":[{"index":0,"delta":{"content":" gateway"},"logprobs":null,"finish_reason":null}],"usage":null}` + "\n\n")
 }
 
 // chunked frames bytes as one chunk of HTTP/1.1.

@@ -7,8 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -16,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pump is the load of small requests and the provider that answers them, in one
-// loop over all their connections which never sleeps while there is a load.
+// pump is a load and the provider that answers it, in one loop over all their
+// connections which never sleeps while there is a load.
 //
 // Somebody who sleeps has to be woken by whoever writes to them: a kernel does
 // that in the writer's time, several microseconds on a virtual machine. A proxy
@@ -27,6 +29,7 @@ type pump struct {
 	epoll, listener, bell int
 	address               string
 	peers                 []*peer // by descriptor
+	flowing               []*peer // those that are sent a stream
 	load                  atomic.Pointer[pumping]
 }
 
@@ -35,14 +38,22 @@ type pumping struct {
 	address  string
 	requests [][]byte
 	n        int // connections
+	// stream says that the answers are streams, which begin at their times within
+	// spread, and are read until the load stops.
+	stream bool
+	spread time.Duration
+	begins []time.Duration
 
-	done    atomic.Int64
+	done    atomic.Int64 // answers, or events
 	stop    atomic.Bool
+	reading atomic.Bool   // whether delays are noted
 	ended   chan struct{} // closed when the last answer is there
-	failure error         // read after ended
+	// Those may be read after ended.
+	failure error
+	delays  []time.Duration // from the sending of an event to its coming
 	// Those are the loop's own.
-	open, turn int
-	begun      bool
+	open, begun, turn int
+	since             time.Time
 }
 
 // peer is one connection, of a caller's or the provider's.
@@ -51,6 +62,11 @@ type peer struct {
 	load *pumping // nil at the provider
 	buf  []byte
 	n    int // bytes of buf that are filled
+	// Of a stream that is sent: how many events are left, and when the next is due.
+	left  int
+	due   time.Time
+	pause time.Duration
+	event []byte
 }
 
 // newPump begins the loop, which ends with the process.
@@ -93,17 +109,44 @@ func (p *pump) enter(fd int) error {
 	return unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
 }
 
-// closedLoop does what the function of that name does.
+// closedLoop sends requests in turn over n connections, each one as soon as the
+// one before it was answered.
 func (p *pump) closedLoop(ctx context.Context, under *process, n int, d time.Duration, requests ...[]byte) (spent, error) {
-	l := &pumping{address: under.address, requests: requests, n: n, ended: make(chan struct{})}
+	return p.meter(ctx, under, d, &pumping{requests: requests, n: n})
+}
+
+// streams reads n streams at once, and returns what an event cost and how long each
+// was on its way. They begin within a second: one after the other in even steps, so
+// that the events of those that are in step come together; or by chance, the same for
+// all programs, so that most events come alone.
+func (p *pump) streams(ctx context.Context, under *process, n int, chance bool, d time.Duration, request []byte) (spent, []time.Duration, error) {
+	l := &pumping{requests: [][]byte{request}, n: n, stream: true, spread: time.Second}
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range n {
+		at := l.spread * time.Duration(i) / time.Duration(n)
+		if chance {
+			at = time.Duration(r.Int64N(int64(l.spread)))
+		}
+		l.begins = append(l.begins, at)
+	}
+	slices.Sort(l.begins)
+	s, err := p.meter(ctx, under, d, l)
+	return s, l.delays, err
+}
+
+// meter lets a load run, and counts what it costs the process under test.
+func (p *pump) meter(ctx context.Context, under *process, d time.Duration, l *pumping) (spent, error) {
+	l.address, l.ended = under.address, make(chan struct{})
 	p.load.Store(l)
 	if _, err := unix.Write(p.bell, []byte{1, 0, 0, 0, 0, 0, 0, 0}); err != nil {
 		return spent{}, err
 	}
 	var s spent
-	err := wait(ctx, warmup)
+	err := wait(ctx, l.spread+warmup)
 	if err == nil {
+		l.reading.Store(true)
 		s, err = meterLoad(ctx, under, d, &l.done)
+		l.reading.Store(false)
 	}
 	l.stop.Store(true)
 	select {
@@ -119,7 +162,7 @@ func (p *pump) run() {
 	events := make([]unix.EpollEvent, 256)
 	for empty := 0; ; {
 		patience := -1
-		if p.load.Load() != nil {
+		if p.load.Load() != nil || len(p.flowing) > 0 {
 			patience = 0
 		}
 		n, err := unix.EpollWait(p.epoll, events, patience)
@@ -133,15 +176,17 @@ func (p *pump) run() {
 			case p.bell:
 				_, _ = unix.Read(p.bell, make([]byte, 8))
 			default:
-				x := p.peers[fd]
-				if err := p.ready(x); err != nil {
-					p.leave(x, err)
+				if x := p.peers[fd]; x != nil { // else it left a moment ago
+					if err := p.ready(x); err != nil {
+						p.leave(x, err)
+					}
 				}
 			}
 		}
 		if l := p.load.Load(); l != nil {
 			p.drive(l)
 		}
+		p.flow()
 		if empty++; n > 0 {
 			empty = 0
 		}
@@ -153,26 +198,59 @@ func (p *pump) run() {
 
 // drive begins and ends a load.
 func (p *pump) drive(l *pumping) {
-	if !l.begun {
-		l.begun = true
-		for range l.n {
-			x, err := p.call(l)
-			if err == nil {
-				l.open++
-				err = p.ask(x)
-			}
-			if err != nil && x != nil {
-				p.leave(x, err)
-			} else if err != nil {
-				l.failure = err
-				break
+	if l.since.IsZero() {
+		l.since = time.Now()
+	}
+	for l.begun < l.n && (!l.stream || time.Since(l.since) >= l.begins[l.begun]) {
+		l.begun++
+		x, err := p.call(l)
+		if err != nil {
+			l.failure = errors.Join(l.failure, err)
+			l.begun = l.n
+			break
+		}
+		l.open++
+		if err = p.ask(x); err != nil {
+			p.leave(x, err)
+		}
+	}
+	if l.stop.Load() && l.stream {
+		l.begun = l.n
+		for _, x := range p.peers {
+			if x != nil && x.load == l {
+				p.leave(x, errPeer)
 			}
 		}
 	}
-	if l.open == 0 {
+	if l.open == 0 && l.begun == l.n {
 		p.load.Store(nil)
 		close(l.ended)
 	}
+}
+
+// flow sends the events that are due.
+func (p *pump) flow() {
+	if len(p.flowing) == 0 {
+		return
+	}
+	now := time.Now()
+	p.flowing = slices.DeleteFunc(p.flowing, func(x *peer) bool {
+		if p.peers[x.fd] != x {
+			return true // it left
+		}
+		if now.Before(x.due) {
+			return false
+		}
+		x.due = x.due.Add(x.pause)
+		x.left--
+		at := bytes.Index(x.event, []byte(timeMark)) + len(timeMark)
+		strconv.AppendInt(x.event[:at], time.Now().UnixNano(), 10)
+		if err := x.write(x.event); err != nil {
+			p.leave(x, err)
+			return true
+		}
+		return x.left == 0
+	})
 }
 
 // call opens a caller's connection.
@@ -246,6 +324,9 @@ func (p *pump) ready(x *peer) error {
 		return errors.Join(errPeer, errors.New("the connection was closed"))
 	}
 	x.n += n
+	if x.load != nil && x.load.stream {
+		return x.events()
+	}
 	end := bytes.Index(x.buf[:x.n], endOfHead)
 	if end < 0 {
 		return x.room()
@@ -260,6 +341,12 @@ func (p *pump) ready(x *peer) error {
 		return x.room()
 	}
 	if x.load == nil {
+		if script := scriptOf(x.buf[len(head):whole]); script.chunks > 0 {
+			x.n = copy(x.buf, x.buf[whole:x.n])
+			x.left, x.pause, x.due, x.event = script.chunks, script.pause, time.Now().Add(script.pause), newEvent()
+			p.flowing = append(p.flowing, x)
+			return x.write([]byte(streamHead))
+		}
 		out := wholeAnswer(head)
 		x.n = copy(x.buf, x.buf[whole:x.n])
 		return x.write(out)
@@ -273,6 +360,28 @@ func (p *pump) ready(x *peer) error {
 		return errPeer
 	}
 	return p.ask(x)
+}
+
+// events reads what came of a stream.
+func (x *peer) events() error {
+	now, used := time.Now(), 0
+	for {
+		end := bytes.Index(x.buf[used:x.n], []byte("\n\n"))
+		if end < 0 {
+			break
+		}
+		if sent, ok := sentAt(x.buf[used : used+end]); ok {
+			x.load.done.Add(1)
+			if x.load.reading.Load() {
+				x.load.delays = append(x.load.delays, now.Sub(sent))
+			}
+		} else if bytes.HasPrefix(x.buf[used:], []byte("HTTP/1.1 ")) && !bytes.HasPrefix(x.buf[used:], []byte("HTTP/1.1 200")) {
+			return fmt.Errorf("the answer is %.200q", x.buf[used:x.n])
+		}
+		used += end + 2
+	}
+	x.n = copy(x.buf, x.buf[used:x.n])
+	return x.room()
 }
 
 func (x *peer) room() error {

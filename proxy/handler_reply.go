@@ -177,11 +177,18 @@ type patience struct {
 	conn net.Conn
 	// end is when it is over for good; nil = not yet.
 	end atomic.Pointer[time.Time]
+	// begun is when the time began last.
+	begun time.Time
 }
 
-// renew begins the time anew.
+// renew begins the time anew, to a second.
 func (p *patience) renew() error {
-	err := p.conn.SetWriteDeadline(time.Now().Add(writeTime))
+	now := time.Now()
+	if now.Sub(p.begun) < time.Second && p.end.Load() == nil {
+		return nil
+	}
+	p.begun = now
+	err := p.conn.SetWriteDeadline(now.Add(writeTime))
 	if end := p.end.Load(); end != nil && err == nil { // set before or meanwhile
 		err = p.conn.SetWriteDeadline(*end)
 	}

@@ -108,7 +108,7 @@ func (c *plainConn) write(out []byte, wait bool, a *attempt) (n int, err error) 
 		return t.n, err
 	case !t.quiet:
 		return 0, errStale
-	case t.err != nil && t.err != unix.EAGAIN && t.err != unix.EINTR:
+	case t.err != nil && !errors.Is(t.err, unix.EAGAIN) && !errors.Is(t.err, unix.EINTR):
 		return t.n, t.err
 	}
 	n, err = c.conn.Write(out[t.n:])

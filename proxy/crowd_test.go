@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -12,8 +13,7 @@ import (
 // Three hundred callers at once, each with a key, headers, query and body of its
 // own: nobody sees a byte of another's.
 func TestNobodySeesAnother(t *testing.T) {
-	p := calls(t, nil)
-	p.Config.Handler = posted(func(w http.ResponseWriter, r *http.Request) {
+	p := httptest.NewServer(posted(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			return
@@ -24,7 +24,8 @@ func TestNobodySeesAnother(t *testing.T) {
 			_, _ = fmt.Fprintf(w, "data: %s %s %s\n\n", r.Header.Get("X-Name"), r.URL.RawQuery, body)
 			_ = http.NewResponseController(w).Flush()
 		}
-	})
+	}))
+	t.Cleanup(p.Close)
 	d := newDoor(t, p.URL, nil)
 	keys := make([]string, 300)
 	for i := range keys {

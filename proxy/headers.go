@@ -8,11 +8,11 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// Header is one header of a request, its name in canonical form.
+// Header is one header, its name in canonical form.
 type Header struct{ Name, Value string }
 
-// Headers are the headers of a request as they came: in their order, and one
-// that came several times as often.
+// Headers are the headers of a request or an answer: in their order, but for a
+// few that the server puts first, and one that came several times as often.
 type Headers []Header
 
 // Get returns the first value of a header; empty when there is none.

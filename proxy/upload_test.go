@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -66,9 +67,8 @@ func TestProviderRefusesAnUpload(t *testing.T) {
 		"in chunks":     "Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newFake(t, good)
 			answered := make(chan struct{})
-			p.Config.Handler = posted(func(w http.ResponseWriter, r *http.Request) {
+			p := httptest.NewServer(posted(func(w http.ResponseWriter, r *http.Request) {
 				_, _ = io.CopyN(io.Discard, r.Body, 1<<16)
 				// By hand, for it must not read on before its answer has arrived.
 				conn, rest, err := http.NewResponseController(w).Hijack()
@@ -80,7 +80,8 @@ func TestProviderRefusesAnUpload(t *testing.T) {
 				_, _ = fmt.Fprintf(conn, "HTTP/1.1 415 Unsupported Media Type\r\n"+framing, len(answer), answer)
 				<-answered
 				_, _ = io.Copy(io.Discard, rest) // so that its own end is no reset
-			})
+			}))
+			t.Cleanup(p.Close)
 			d := newDoor(t, p.URL, nil)
 			w := d.dial()
 			w.write("POST /v1/uploads HTTP/1.1\r\nHost: x\r\nX-Api-Key: %s\r\nContent-Length: %d\r\n\r\n", d.key("k", everything), 8<<20)

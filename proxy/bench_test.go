@@ -93,6 +93,18 @@ func BenchmarkScan(b *testing.B) {
 	}
 }
 
+// BenchmarkScanImage reads the fields of a request with an image of 5 MB.
+func BenchmarkScanImage(b *testing.B) {
+	body := []byte(`{"model":"gpt-4o-mini","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,` +
+		strings.Repeat("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ", 5<<20/44) + `"}}]}],"max_tokens":256}`)
+	b.SetBytes(int64(len(body)))
+	for b.Loop() {
+		if f, err := scan(body); err != nil || f.output != 256 {
+			b.Fatal(f, err)
+		}
+	}
+}
+
 // BenchmarkSplice gives a request of 1 KB another model.
 func BenchmarkSplice(b *testing.B) {
 	body := benchBody(1 << 10)

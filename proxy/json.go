@@ -164,6 +164,9 @@ func (c *cursor) str() ([]byte, error) {
 	return s, nil
 }
 
+// escapable are the bytes that may stand behind a backslash, but for the u.
+var escapable = [256]bool{'"': true, '\\': true, '/': true, 'b': true, 'f': true, 'n': true, 'r': true, 't': true}
+
 // escapes walks byte by byte from i until the string's closing quote.
 func escapes(b []byte, i int) (at int, end bool, err error) {
 	for i < len(b) {
@@ -181,7 +184,7 @@ func escapes(b []byte, i int) (at int, end bool, err error) {
 				return 0, false, errJSON
 			}
 			i += 6
-		case bytes.IndexByte([]byte(`"\/bfnrt`), b[i+1]) >= 0:
+		case escapable[b[i+1]]:
 			i += 2
 		default:
 			return 0, false, errJSON

@@ -158,6 +158,8 @@ type flight struct {
 	failed []*attempt
 	trying *attempt
 	first  attempt // memory of the first one, which is mostly the only one
+	// place is where it stands among those that are running, from 1; 0 = nowhere.
+	place int
 }
 
 // Do serves one call: who is it, what may it, where to, what does it hold; then

@@ -9,8 +9,8 @@ import (
 // running knows the calls that are on their way, so that the ones of a revoked
 // key can be ended.
 type running struct {
-	mu  sync.Mutex // guards what follows
-	all map[*flight]struct{}
+	mu  sync.Mutex // guards what follows, and the place of each
+	all []*flight
 	// idle is closed when the last call ended, while somebody waits for it.
 	idle chan struct{}
 }
@@ -18,16 +18,23 @@ type running struct {
 func (r *running) add(f *flight) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.all == nil {
-		r.all = map[*flight]struct{}{}
-	}
-	r.all[f] = struct{}{}
+	r.all = append(r.all, f)
+	f.place = len(r.all)
 }
 
 func (r *running) remove(f *flight) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.all, f)
+	if f.place == 0 {
+		return
+	}
+	// The last one takes its place.
+	last := len(r.all) - 1
+	r.all[f.place-1] = r.all[last]
+	r.all[f.place-1].place = f.place
+	r.all[last] = nil
+	r.all = r.all[:last]
+	f.place = 0
 	if len(r.all) == 0 && r.idle != nil {
 		close(r.idle)
 		r.idle = nil
@@ -41,7 +48,7 @@ func (r *running) keyChanged(k *db.Key) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for f := range r.all {
+	for _, f := range r.all {
 		if f.key.ID == k.ID {
 			f.end(errRevoked)
 		}
@@ -52,7 +59,7 @@ func (r *running) keyChanged(k *db.Key) {
 func (r *running) endAll(cause error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for f := range r.all {
+	for _, f := range r.all {
 		f.end(cause)
 	}
 }

@@ -64,6 +64,7 @@ func (t *tail) forget(p position) {
 		if b.seq == p.seq && b.off+int64(len(b.data)) > p.off {
 			rest := b.from(p)
 			t.count += rest.count
+			t.size -= cap(b.data) - cap(rest.data)
 			t.blocks = append([]block{rest}, t.blocks[1:]...)
 			return
 		}

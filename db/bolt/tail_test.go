@@ -70,6 +70,25 @@ func TestTail(t *testing.T) {
 	}
 }
 
+// What a tail says of its size is what it takes, however often a part of a block is
+// forgotten while more comes: else it would take itself for full one day.
+func TestTailKnowsItsSize(t *testing.T) {
+	var tl tail
+	at := position{1, headerSize}
+	for range 500 {
+		ends := fill(&tl, 700, at)
+		at = ends[len(ends)-1]
+		tl.forget(ends[len(ends)-50])
+		size, count := 0, 0
+		for _, b := range tl.blocks {
+			size, count = size+cap(b.data), count+b.count
+		}
+		if tl.size != size || tl.count != count || count != 49 {
+			t.Fatalf("%d records in %d bytes are said, %d in %d are there", tl.count, tl.size, count, size)
+		}
+	}
+}
+
 // A report of some hours decodes no block of others, and misses none of its own.
 func TestTailByHours(t *testing.T) {
 	var tl tail

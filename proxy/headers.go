@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -118,10 +119,10 @@ func holds(value, secret string) bool {
 
 // answerHeaders takes out of a provider's headers what must not reach the caller.
 func answerHeaders(h *Headers) {
-	connection := h.Values("Connection")
+	named := h.named()
 	*h = slices.DeleteFunc(*h, func(one Header) bool {
 		return isHopByHop(one.Name) || isProviderOnly(one.Name) || isOurs(one.Name) || !httpguts.ValidHeaderFieldName(one.Name) ||
-			isNamed(connection, one.Name)
+			named[one.Name]
 	})
 }
 
@@ -130,14 +131,23 @@ func isOurs(name string) bool {
 	return strings.HasPrefix(name, "X-Tokenhub-") || strings.HasPrefix(name, "X-Inferoute-")
 }
 
-// isNamed reports whether values of Connection name a header.
-func isNamed(connection []string, name string) bool {
-	for _, line := range connection {
-		for named := range strings.SplitSeq(line, ",") {
-			if strings.EqualFold(strings.TrimSpace(named), name) {
-				return true
+// named are the headers that Connection names, but for those that belong to one
+// connection anyway.
+func (h Headers) named() (names map[string]bool) {
+	for i := range h {
+		if h[i].Name != "Connection" {
+			continue
+		}
+		for name := range strings.SplitSeq(h[i].Value, ",") {
+			name = strings.TrimSpace(name)
+			if name == "" || strings.EqualFold(name, "keep-alive") || strings.EqualFold(name, "close") || strings.EqualFold(name, "upgrade") {
+				continue
 			}
+			if names == nil {
+				names = map[string]bool{}
+			}
+			names[http.CanonicalHeaderKey(name)] = true
 		}
 	}
-	return false
+	return names
 }

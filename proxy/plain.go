@@ -100,7 +100,7 @@ func (p *plain) send(ctx context.Context, a *attempt, s *sending) (*Response, er
 		if a != nil {
 			a.connected.Store(true)
 		}
-		resp, again, err := c.ask(l, s, *out, a)
+		resp, again, err := c.ask(l, s, *out, used, a)
 		if err == nil {
 			return &resp.Response, nil
 		}

@@ -173,6 +173,37 @@ func TestPlainConnectionWithSurplus(t *testing.T) {
 	}
 }
 
+// A provider that is overloaded may say so to whoever connects, before it is asked.
+func TestPlainProviderSpeaksFirst(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	p := &plain{address: ln.Addr().String(), dialer: &net.Dialer{}}
+	c, used, err := p.conn(t.Context())
+	if err != nil || used {
+		t.Fatal(err)
+	}
+	defer c.close()
+	conn, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\n{}"); err != nil {
+		t.Fatal(err)
+	}
+	for c.stands() { // until the news is there
+		runtime.Gosched()
+	}
+	s := &sending{call: &Call{Method: http.MethodGet}, body: &payload{none: true}}
+	resp, _, err := c.ask(began(t.Context()), s, []byte("GET / HTTP/1.1\r\n\r\n"), used, nil)
+	if err != nil || resp.StatusCode != 503 || resp.Header.Get("Retry-After") != "7" {
+		t.Errorf("%+v, %v", resp, err)
+	}
+}
+
 // A connection is used again behind an answer that was read to its end, of a
 // known length or in chunks, and behind an early answer.
 func TestPlainConnectionIsKept(t *testing.T) {

@@ -34,8 +34,10 @@ type plainConn struct {
 
 // turn is one turn at a socket.
 type turn struct {
-	poll  [1]unix.PollFd
-	quiet bool // nothing came, and the other end is there
+	poll [1]unix.PollFd
+	// used asks whether something came; on a new connection the provider may speak
+	// first. quiet says that nothing did, and that the other end is there.
+	used, quiet bool
 	// out is what is to be written, if anything, and n how much of it was.
 	out []byte
 	n   int
@@ -64,13 +66,16 @@ func (c *plainConn) take(fd uintptr) (over bool) {
 	if t.n > 0 {
 		return true
 	}
-	t.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
-	n, err := unix.Poll(t.poll[:], 0) // an end can be read, too
-	t.quiet = n == 0 && err == nil
-	if !t.quiet || len(t.out) == 0 {
-		return true
+	if t.used {
+		t.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+		n, err := unix.Poll(t.poll[:], 0) // an end can be read, too
+		t.quiet = n == 0 && err == nil || errors.Is(err, unix.EINTR)
+		if !t.quiet || len(t.out) == 0 {
+			return true
+		}
 	}
-	n, t.err = unix.Write(int(fd), t.out)
+	n, err := unix.Write(int(fd), t.out)
+	t.err = err
 	if t.n = max(n, 0); t.n < len(t.out) {
 		return true
 	}
@@ -83,21 +88,22 @@ func (c *plainConn) take(fd uintptr) (over bool) {
 // stands reports whether an idle connection is open, and nothing came on it
 // since its last answer: what comes unasked is nobody's answer.
 func (c *plainConn) stands() bool {
-	c.turn = turn{}
+	c.turn = turn{used: true}
 	return c.raw != nil && c.raw.Read(c.look) == nil && c.turn.quiet
 }
 
 // errStale is a connection of no use any more.
 var errStale = errors.New("the connection was closed, or something came on it that nobody had asked for")
 
-// write writes a request, or its head, to a connection that stands. With wait it
+// write writes a request, or its head, to a connection that stands, if it was
+// used. With wait it
 // returns when something came: to look, to write and to wait in one turn is a
 // system call less than one after the other. n is how much was written.
-func (c *plainConn) write(out []byte, wait bool, a *attempt) (n int, err error) {
+func (c *plainConn) write(out []byte, used, wait bool, a *attempt) (n int, err error) {
 	if c.raw == nil {
 		return c.conn.Write(out)
 	}
-	c.turn = turn{out: out, wait: wait, attempt: a}
+	c.turn = turn{out: out, used: used, wait: wait, attempt: a}
 	err = c.raw.Read(c.look)
 	t := c.turn
 	c.turn = turn{}
@@ -106,7 +112,7 @@ func (c *plainConn) write(out []byte, wait bool, a *attempt) (n int, err error) 
 		return t.n, nil // what went wrong behind it will be read
 	case err != nil:
 		return t.n, err
-	case !t.quiet:
+	case used && !t.quiet:
 		return 0, errStale
 	case t.err != nil && !errors.Is(t.err, unix.EAGAIN) && !errors.Is(t.err, unix.EINTR):
 		return t.n, t.err
@@ -120,12 +126,12 @@ func (c *plainConn) close() { _ = c.conn.Close() }
 // ask sends a request and reads the head of its answer. After an error the
 // connection is of no use; again says that the request did not reach the
 // provider, or may be sent twice.
-func (c *plainConn) ask(l *life, s *sending, out []byte, a *attempt) (resp *plainAnswer, again bool, err error) {
+func (c *plainConn) ask(l *life, s *sending, out []byte, used bool, a *attempt) (resp *plainAnswer, again bool, err error) {
 	if !l.join(&c.request) {
 		return nil, true, l.Err()
 	}
 	held := s.body.memory != nil
-	n, err := c.write(out, !held, a)
+	n, err := c.write(out, used, !held, a)
 	if err != nil && n == 0 {
 		l.part(&c.request)
 		return nil, true, err

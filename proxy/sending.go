@@ -42,12 +42,12 @@ func (s *sending) send(ctx context.Context, a *attempt) (*Response, error) {
 // holds the secret is a credential, whatever its name.
 func (s *sending) headers(fn func(name, value string)) {
 	h, own := s.call.Header, s.provider.own
-	connection, metered := h.Values("Connection"), s.call.endpoint().isMetered()
+	named, metered := h.named(), s.call.endpoint().isMetered()
 	for _, one := range h {
 		name := one.Name
 		switch {
 		case isHopByHop(name), isCallerOnly(name), isOurs(name), !httpguts.ValidHeaderFieldName(name),
-			own.has(name), isNamed(connection, name), metered && name == "Accept-Encoding":
+			own.has(name), named[name], metered && name == "Accept-Encoding":
 		case holds(one.Value, s.call.secret) && !(s.call.Upgrade && name == "Sec-Websocket-Protocol"): // a list: see askUpgrade
 		default:
 			fn(name, one.Value)
@@ -67,6 +67,9 @@ func (s *sending) request(ctx context.Context) *http.Request {
 	s.headers(func(name, value string) { h[name] = append(h[name], value) })
 	if s.call.Upgrade {
 		askUpgrade(h)
+		for _, one := range s.provider.own { // which it has to show as they are
+			h[one.Name] = []string{one.Value}
+		}
 	}
 	// The transport would invent a User-Agent, and would send a request with
 	// either of these a second time on its own (it looks for this spelling).

@@ -74,22 +74,6 @@ func onCore(core int, start func() error) error {
 	return errors.Join(start(), unix.SchedSetaffinity(0, &before))
 }
 
-// stayAwake keeps idle cores from going to sleep until the returned function is
-// called: who wakes a sleeping core pays for it, so that what is slow and leaves
-// the load's core without work would pay twice, and on a virtual machine dearly.
-// See the kernel's PM Quality Of Service interface, /dev/cpu_dma_latency. It takes
-// the rights of root.
-func stayAwake() (end func() error, err error) {
-	f, err := os.OpenFile("/dev/cpu_dma_latency", os.O_WRONLY, 0)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := f.Write(make([]byte, 4)); err != nil { // no microseconds, while the file is open
-		return nil, errors.Join(err, f.Close())
-	}
-	return f.Close, nil
-}
-
 // loadAverage is the machine's over the last minute, 0 where it is not known.
 func loadAverage() float64 {
 	text, err := os.ReadFile("/proc/loadavg")

@@ -44,8 +44,7 @@ type bench struct {
 	keys         []string // of TokenHub, in text
 	// running are the subjects that were started for the figures which share them.
 	running map[string]*process
-	sleep   func() error // lets the cores sleep again, nil if they may
-	notes   []string     // for below the table
+	notes   []string // for below the table
 }
 
 // subjects are all proxies of this run, in the order of the turns.
@@ -71,9 +70,6 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	}
 	if b.load == b.tested {
 		b.note("There is one core only: load, provider and program under test share it.")
-	}
-	if b.sleep, err = stayAwake(); err != nil {
-		b.note("The cores could go to sleep while they had nothing to do, which whoever woke them paid for: " + err.Error() + ".")
 	}
 	b.binary = filepath.Join(b.dir, "tokenhub")
 	b.say("building TokenHub ...")
@@ -133,9 +129,6 @@ func (b *bench) close() error {
 	if b.provider != nil {
 		_ = b.provider.cmd.Process.Kill()
 		<-b.provider.ended
-	}
-	if b.sleep != nil {
-		errs = append(errs, b.sleep())
 	}
 	return errors.Join(append(errs, os.RemoveAll(b.dir))...)
 }

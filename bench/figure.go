@@ -72,16 +72,20 @@ func (b *bench) turns(ctx context.Context, subjects []string, measure func(name 
 	return nil
 }
 
+// parted is in how many turns a round of small requests is made: the more often
+// programs take turns, the less of a difference is the machine's.
+const parted = 3
+
 func smallRequests(ctx context.Context, b *bench) error {
 	if err := b.forwardTo(b.pump.address); err != nil {
 		return err
 	}
-	return b.turns(ctx, append(b.subjects(), direct), func(name string) error {
+	return b.turns(ctx, slices.Repeat(append(b.subjects(), direct), parted), func(name string) error {
 		p, err := b.shared(ctx, name)
 		if err != nil {
 			return err
 		}
-		s, err := b.pump.closedLoop(ctx, p, connections, b.duration(), b.small(0))
+		s, err := b.pump.closedLoop(ctx, p, connections, b.duration()/parted, b.small(0))
 		b.results.add(smallRate, name, s.perSecond())
 		if name != direct { // who shares its core with the load
 			b.results.add(smallCPU, name, s.perRequest())
@@ -107,16 +111,12 @@ func manyKeys(ctx context.Context, b *bench) error {
 			return err
 		}
 	}
-	// The difference is small: the more often they take turns, the less of it is
-	// the machine's.
-	const parts = 3
-	turns := slices.Repeat([]string{"1 key", "all keys"}, parts)
-	return b.turns(ctx, turns, func(name string) error {
+	return b.turns(ctx, slices.Repeat([]string{"1 key", "all keys"}, parted), func(name string) error {
 		requests := all[:1]
 		if name == "all keys" {
 			requests = all
 		}
-		s, err := b.pump.closedLoop(ctx, p, connections, b.duration()/parts, requests...)
+		s, err := b.pump.closedLoop(ctx, p, connections, b.duration()/parted, requests...)
 		if name == "1 key" {
 			b.results.add(keysCPU, oneKey, s.perRequest())
 		} else {

@@ -13,6 +13,13 @@ const maxDepth = 512
 
 var errJSON = errors.New("not valid JSON")
 
+const (
+	// longString is from how many bytes on a string may be one of base64.
+	longString = 4096
+	// maxDataURL is how far in a data URL its data begins at most.
+	maxDataURL = 256
+)
+
 // cursor walks once, forward, over one JSON text without decoding it. It
 // validates what it passes exactly as far as encoding/json does.
 type cursor struct {
@@ -143,9 +150,17 @@ func (c *cursor) str() ([]byte, error) {
 			return nil, errJSON
 		}
 		part := c.b[i : i+q]
-		if bytes.IndexByte(part, '\\') < 0 && !hasControl(part) {
-			i += q
-			break
+		if bytes.IndexByte(part, '\\') < 0 {
+			// What is base64 has no control characters but before its data.
+			if i == start && c.base64 != nil && q > longString && !hasControl(part[:maxDataURL]) && looksBase64(part) {
+				c.base64(q)
+				c.i = i + q + 1
+				return part, nil
+			}
+			if !hasControl(part) {
+				i += q
+				break
+			}
 		}
 		j, end, err := escapes(c.b, i)
 		if err != nil {
@@ -158,7 +173,7 @@ func (c *cursor) str() ([]byte, error) {
 	}
 	c.i = i + 1
 	s := c.b[start:i]
-	if c.base64 != nil && len(s) > 4096 && looksBase64(s) {
+	if c.base64 != nil && len(s) > longString && looksBase64(s) {
 		c.base64(len(s))
 	}
 	return s, nil
@@ -318,7 +333,7 @@ func unescape(raw []byte) string {
 // PHP escapes the slashes of JSON strings; those count as slashes.
 func looksBase64(s []byte) bool {
 	if bytes.HasPrefix(s, []byte("data:")) {
-		if i := bytes.IndexByte(s[:min(len(s), 256)], ','); i >= 0 {
+		if i := bytes.IndexByte(s[:min(len(s), maxDataURL)], ','); i >= 0 {
 			s = s[i+1:]
 		}
 	}

@@ -233,3 +233,26 @@ func TestChoicesInOddSpellings(t *testing.T) {
 		t.Errorf("a bound of %d and %v, want 100", f.output, err)
 	}
 }
+
+// A control character is one wherever it stands in what is base64 otherwise: before
+// the data of a data URL, at its beginning, or far in it.
+func TestScanOfLongStrings(t *testing.T) {
+	for _, prefix := range []string{"data:image/png;base64,", "data:" + strings.Repeat("x", 245) + ";base64,", "data:,", ""} {
+		whole := prefix + strings.Repeat("iVBORw0KGgo/", 1000)
+		f, err := scan([]byte(`{"model":"m","u":"` + whole + `"}`))
+		if err != nil || f.model != "m" || strings.HasPrefix(prefix, "data:i") && f.tokens > 2100 {
+			t.Errorf("%.30q: %+v, %v", whole, f, err)
+		}
+		for _, at := range []int{0, 3, 5, 6, 21, 22, 23, 200, 254, 255, 256, 257, 258, 4095, 4096, 4097, len(whole) - 1, len(whole)} {
+			for _, ch := range []string{"\n", "\x00", "\x1f"} {
+				text := whole[:at] + ch + whole[at:]
+				if _, err := scan([]byte(`{"model":"m","u":"` + text + `"}`)); err == nil {
+					t.Errorf("%q at %d of %.30q was taken", ch, at, whole)
+				}
+			}
+			if _, err := scan([]byte(`{"model":"m","u":"` + whole[:at] + `\/` + whole[at:] + `"}`)); err != nil {
+				t.Errorf("an escape at %d of %.30q: %v", at, whole, err)
+			}
+		}
+	}
+}

@@ -95,10 +95,10 @@ func (c *plainConn) stands() bool {
 // errStale is a connection of no use any more.
 var errStale = errors.New("the connection was closed, or something came on it that nobody had asked for")
 
-// write writes a request, or its head, to a connection that stands, if it was
-// used. With wait it
-// returns when something came: to look, to write and to wait in one turn is a
-// system call less than one after the other. n is how much was written.
+// write writes a request, or its head, to a connection; one that was used must
+// stand. With wait it returns when something came: to look, to write and to wait
+// in one turn is a system call less than one after the other. n is how much was
+// written.
 func (c *plainConn) write(out []byte, used, wait bool, a *attempt) (n int, err error) {
 	if c.raw == nil {
 		return c.conn.Write(out)

@@ -185,9 +185,8 @@ func (d *DB) foldTo(end position) error {
 
 // readJournal calls fn with the records between from and end, about limit bytes
 // of them, as entries that it uses again and as bytes that stay, and returns the
-// place behind the last one. Damaged bytes are skipped
-// and told to damage. Missing files are passed over: what is not there was
-// folded or is gone.
+// place behind the last one. Damaged bytes are skipped and told to damage. Missing
+// files are passed over: what is not there was folded or is gone.
 func readJournal(dir string, from, end position, limit int64, instance []byte, fn func(e *entry, end position, record []byte), damage func(at position, n int64)) (position, error) {
 	known := texts{}
 	var e entry

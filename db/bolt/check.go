@@ -161,8 +161,9 @@ func (c *checker) checkJournal(dir string, done position, instance []byte) error
 		return err
 	}
 	end := position{last, info.Size()}
+	var memory []byte
 	for done.compare(end) < 0 {
-		done, err = readJournal(dir, done, end, foldChunk, instance, func(*entry, position, []byte) { c.Journal++ }, func(p position, n int64) {
+		done, err = readJournal(dir, done, end, &memory, instance, func(*entry, position, []byte) { c.Journal++ }, func(p position, n int64) {
 			if p.seq == last && p.off+n == end.off {
 				return
 			}

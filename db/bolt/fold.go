@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -15,7 +16,7 @@ import (
 )
 
 // foldChunk is how many bytes of the journal one transaction folds.
-const foldChunk = 4 << 20
+const foldChunk = 1 << 20
 
 // folding moves the journal into the database file.
 type folding struct {
@@ -25,6 +26,9 @@ type folding struct {
 	done position
 	// damaged are journal files in which bytes were skipped.
 	damaged map[uint64]bool
+	// data and requests are memory for the next piece of the journal.
+	data     []byte
+	requests []logged
 	// err says why the last fold failed. It is read without mu, which is held long.
 	err atomic.Pointer[error]
 }
@@ -46,19 +50,22 @@ type batch struct {
 	requests        []logged
 }
 
-// logged is a record for the log of requests, as the journal has it. Its bytes
-// are the journal's.
+// logged is a sealed record for the log of requests. Its bytes are those that
+// were read from the journal.
 type logged struct {
 	key    requestKey
-	record []byte
+	sealed []byte
 }
 
-func newBatch() *batch {
-	return &batch{rollups: map[rollupKey]*db.Sums{}, keys: map[string]*counters{}, providers: map[string]*counters{}, names: map[string]struct{}{}}
+// newBatch returns an empty batch with memory for requests.
+func newBatch(requests []logged) *batch {
+	return &batch{rollups: map[rollupKey]*db.Sums{}, keys: map[string]*counters{}, providers: map[string]*counters{}, names: map[string]struct{}{},
+		requests: requests[:0]}
 }
 
-// add takes a record that ends at a place; e is not kept.
-func (b *batch) add(e *entry, end position, record []byte) {
+// add takes a record, of which e is not kept, and its frame, which is. It ends at
+// a place.
+func (b *batch) add(e *entry, end position, frame []byte) {
 	k := e.rollupKey()
 	s := b.rollups[k]
 	if s == nil {
@@ -77,7 +84,7 @@ func (b *batch) add(e *entry, end position, record []byte) {
 	if e.ownServed {
 		b.names[e.rec.Served] = struct{}{}
 	}
-	b.requests = append(b.requests, logged{numbered{e, end}.key(), record})
+	b.requests = append(b.requests, logged{numbered{e, end}.key(), sealFrame(frame)})
 }
 
 func countersOf(all map[string]*counters, name string) *counters {
@@ -160,14 +167,15 @@ func (d *DB) fold() error {
 // foldTo stores the journal up to end. d.folding.mu is held.
 func (d *DB) foldTo(end position) error {
 	for d.folding.done.compare(end) < 0 {
-		b := newBatch()
-		done, err := readJournal(d.dir, d.folding.done, end, foldChunk, d.journal.instance, b.add, func(p position, n int64) {
+		b := newBatch(d.folding.requests)
+		done, err := readJournal(d.dir, d.folding.done, end, &d.folding.data, d.journal.instance, b.add, func(p position, n int64) {
 			d.folding.damaged[p.seq] = true
 			d.problem(fmt.Errorf("damage in the usage journal: %d bytes of %s at %d were skipped, the file is kept as *.damaged", n, journalPath(d.dir, p.seq), p.off))
 		})
 		if err != nil {
 			return err
 		}
+		d.folding.requests = b.requests
 		if err := d.update(func(tx *bbolt.Tx) error { return b.store(tx, done) }); err != nil {
 			return err
 		}
@@ -183,16 +191,17 @@ func (d *DB) foldTo(end position) error {
 	return nil
 }
 
-// readJournal calls fn with the records between from and end, about limit bytes
-// of them, as entries that it uses again and as bytes that stay, and returns the
+// readJournal calls fn with the records between from and end, about foldChunk bytes
+// of them, as entries that it uses again and as frames in memory, and returns the
 // place behind the last one. Damaged bytes are skipped and told to damage. Missing
 // files are passed over: what is not there was folded or is gone.
-func readJournal(dir string, from, end position, limit int64, instance []byte, fn func(e *entry, end position, record []byte), damage func(at position, n int64)) (position, error) {
+func readJournal(dir string, from, end position, memory *[]byte, instance []byte, fn func(e *entry, end position, frame []byte), damage func(at position, n int64)) (position, error) {
 	known := texts{}
 	var e entry
 	for from.compare(end) < 0 {
 		last := from.seq == end.seq
-		data, size, err := readPart(journalPath(dir, from.seq), from.off, limit, instance)
+		data, size, err := readPart(journalPath(dir, from.seq), from.off, foldChunk, *memory, instance)
+		*memory = data[:0]
 		switch {
 		case errors.Is(err, os.ErrNotExist):
 			from = position{seq: from.seq + 1}
@@ -221,7 +230,7 @@ func readJournal(dir string, from, end position, limit int64, instance []byte, f
 				damage(position{from.seq, from.off + int64(at)}, int64(len(payload)))
 				return
 			}
-			fn(&e, position{from.seq, from.off + int64(at+len(payload))}, payload)
+			fn(&e, position{from.seq, from.off + int64(at+len(payload))}, data[at-frameHead:at+len(payload)])
 		}, func(at, n int) { damage(position{from.seq, from.off + int64(at)}, int64(n)) })
 		from.off += int64(n)
 		if from.off >= size && !last {
@@ -241,31 +250,32 @@ func readJournal(dir string, from, end position, limit int64, instance []byte, f
 var errHeader = errors.New("not a journal file of this database")
 
 // readPart reads up to limit bytes of a journal file behind off, or behind the
-// header, and returns the file's size.
-func readPart(path string, off, limit int64, instance []byte) (data []byte, size int64, err error) {
+// header, into memory if that is large enough, and returns the file's size.
+func readPart(path string, off, limit int64, memory []byte, instance []byte) (data []byte, size int64, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, 0, err
+		return memory[:0], 0, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, 0, err
+		return memory[:0], 0, err
 	}
 	size = info.Size()
 	var head [headerSize]byte
 	if _, err := f.ReadAt(head[:], 0); err != nil && !errors.Is(err, io.EOF) {
-		return nil, size, err
+		return memory[:0], size, err
 	}
 	if size < headerSize || string(head[:4]) != journalMagic || string(head[4:4+instanceSize]) != string(instance) ||
 		binary.LittleEndian.Uint32(head[headerSize-4:]) != castagnoli(head[:headerSize-4]) {
-		return nil, size, errHeader
+		return memory[:0], size, errHeader
 	}
 	off = max(off, headerSize)
-	data = make([]byte, max(min(limit, size-off), 0))
+	want := int(max(min(limit, size-off), 0))
+	data = slices.Grow(memory[:0], want)[:want]
 	n, err := f.ReadAt(data, off)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, size, err
+		return data[:0], size, err
 	}
 	return data[:n], size, nil
 }

@@ -75,7 +75,7 @@ func (d *DB) loadNames() error {
 // repairTail cuts off a write that did not become whole, and returns the size of
 // what is left.
 func repairTail(path string, instance []byte, problem func(error)) (int64, error) {
-	data, size, err := readPart(path, 0, 1<<40, instance)
+	data, size, err := readPart(path, 0, 1<<40, nil, instance)
 	if errors.Is(err, errHeader) {
 		if size < headerSize {
 			return 0, os.Remove(path) // the file was only just begun

@@ -46,11 +46,6 @@ func (k requestKey) compare(o requestKey) int { return bytes.Compare(k[:], o[:])
 // addRequests appends records to the log of requests.
 func addRequests(tx *bbolt.Tx, list []logged) error {
 	slices.SortFunc(list, func(a, b logged) int { return a.key.compare(b.key) })
-	size := 0
-	for i := range list {
-		size += sealSize + len(list[i].record)
-	}
-	memory := make([]byte, 0, size) // of all values, which bbolt keeps until the end
 	root := tx.Bucket([]byte(bucketRequests))
 	var b *bbolt.Bucket
 	var day int64 // whose bucket b is
@@ -63,9 +58,7 @@ func addRequests(tx *bbolt.Tx, list []logged) error {
 			}
 			day, b.FillPercent = of, 0.9 // records are nearly only ever appended
 		}
-		from := len(memory)
-		memory = appendSealed(memory, one.record)
-		if err := b.Put(one.key[:], memory[from:len(memory):len(memory)]); err != nil {
+		if err := b.Put(one.key[:], one.sealed); err != nil { // which bbolt keeps until the end
 			return err
 		}
 	}

@@ -33,6 +33,14 @@ func appendSealed(b, value []byte) []byte {
 	return append(binary.LittleEndian.AppendUint32(b, castagnoli(value)), value...)
 }
 
+// sealFrame makes a frame the sealed value of its record: the seal is written over
+// the frame's own checksum.
+func sealFrame(frame []byte) []byte {
+	sealed := frame[frameHead-sealSize:]
+	binary.LittleEndian.PutUint32(sealed, castagnoli(sealed[sealSize:]))
+	return sealed
+}
+
 // unseal returns the value behind its checksum. It is valid as long as b is.
 func unseal(bucket string, id, b []byte) ([]byte, error) {
 	if len(b) < sealSize || binary.LittleEndian.Uint32(b) != castagnoli(b[sealSize:]) {

@@ -75,6 +75,7 @@ $(GOLANGCI):
 race: ## all tests, the fuzz seeds included, under the race detector
 	@[ -n "$(RACE)" ] || echo "Without the race detector: there is no C compiler."
 	go test $(RACE) ./...
+	$(if $(RACE),go test ./proxy # whose system calls are others without it)
 
 .PHONY: allocs
 allocs: ## allocations per request against the committed baseline

@@ -17,6 +17,7 @@ import (
 
 	"tokenhub/cli"
 	"tokenhub/config"
+	"tokenhub/proxy"
 	"tokenhub/ui"
 )
 
@@ -92,7 +93,7 @@ func listen(address, key string) (net.Listener, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%s %s can't be opened: %w", key, address, err)
 	}
-	return ln, nil
+	return proxy.NewListener(ln), nil
 }
 
 // listenSocket opens the Unix socket in the data folder. A file of that name is

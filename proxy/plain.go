@@ -26,7 +26,7 @@ import (
 // [http.Transport].
 type plain struct {
 	address string // host:port
-	dialer  *net.Dialer
+	dialer  *dialer
 	rest    *http.Transport
 
 	mu     sync.Mutex // guards what follows
@@ -47,7 +47,7 @@ const (
 
 // newPlain returns the plain way to base; nil where there is none: under TLS,
 // or through a proxy.
-func newPlain(base *url.URL, dialer *net.Dialer, rest *http.Transport) *plain {
+func newPlain(base *url.URL, dialer *dialer, rest *http.Transport) *plain {
 	if base.Scheme != "http" || !isASCII(base.Host) || base.Hostname() == "" {
 		return nil
 	}

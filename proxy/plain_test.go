@@ -180,7 +180,7 @@ func TestPlainProviderSpeaksFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	p := &plain{address: ln.Addr().String(), dialer: &net.Dialer{}}
+	p := &plain{address: ln.Addr().String(), dialer: &dialer{}}
 	c, used, err := p.conn(t.Context())
 	if err != nil || used {
 		t.Fatal(err)
@@ -239,7 +239,7 @@ func TestPlainConnectionsArePruned(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	p := &plain{address: ln.Addr().String(), dialer: &net.Dialer{}}
+	p := &plain{address: ln.Addr().String(), dialer: &dialer{}}
 	const long, closed, stays = 0, 1, 2
 	var conns [3]*plainConn
 	var ends [3]net.Conn

@@ -34,14 +34,14 @@ type plainConn struct {
 
 // turn is one turn at a socket.
 type turn struct {
-	poll [1]unix.PollFd
+	peeked [1]byte
 	// used asks whether something came; on a new connection the provider may speak
 	// first. quiet says that nothing did, and that the other end is there.
 	used, quiet bool
 	// out is what is to be written, if anything, and n how much of it was.
 	out []byte
 	n   int
-	err error
+	err syscall.Errno
 	// wait says that the turn ends when something comes.
 	wait    bool
 	attempt *attempt
@@ -67,16 +67,13 @@ func (c *plainConn) take(fd uintptr) (over bool) {
 		return true
 	}
 	if t.used {
-		t.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
-		n, err := unix.Poll(t.poll[:], 0) // an end can be read, too
-		t.quiet = n == 0 && err == nil || errors.Is(err, unix.EINTR)
+		_, err := rawPeek(fd, t.peeked[:]) // an end can be read, too
+		t.quiet = err == unix.EAGAIN
 		if !t.quiet || len(t.out) == 0 {
 			return true
 		}
 	}
-	n, err := unix.Write(int(fd), t.out)
-	t.err = err
-	if t.n = max(n, 0); t.n < len(t.out) {
+	if t.n, t.err = rawWrite(fd, t.out); t.n < len(t.out) {
 		return true
 	}
 	if t.wait {
@@ -114,7 +111,7 @@ func (c *plainConn) write(out []byte, used, wait bool, a *attempt) (n int, err e
 		return t.n, err
 	case used && !t.quiet:
 		return 0, errStale
-	case t.err != nil && !errors.Is(t.err, unix.EAGAIN) && !errors.Is(t.err, unix.EINTR):
+	case t.err != 0 && t.err != unix.EAGAIN:
 		return t.n, t.err
 	}
 	n, err = c.conn.Write(out[t.n:])

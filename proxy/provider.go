@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -86,8 +87,20 @@ func newTransport(c config.Provider) (*http.Transport, error) {
 	return t, nil
 }
 
-func newDialer(c config.Provider) *net.Dialer {
-	return &net.Dialer{Timeout: c.Timeouts.Connect, KeepAlive: 15 * time.Second}
+// dialer opens connections to a provider.
+type dialer struct{ net.Dialer }
+
+func newDialer(c config.Provider) *dialer {
+	return &dialer{net.Dialer{Timeout: c.Timeouts.Connect, KeepAlive: 15 * time.Second}}
+}
+
+// DialContext opens one; see [net.Dialer.DialContext].
+func (d *dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := d.Dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return newSocket(conn), nil
 }
 
 // close ends the idle connections; running answers keep theirs.

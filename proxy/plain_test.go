@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -191,14 +192,22 @@ func TestPlainProviderSpeaksFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if _, err := io.WriteString(conn, "HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\n{}"); err != nil {
-		t.Fatal(err)
-	}
-	for c.stands() { // until the news is there
-		runtime.Gosched()
+	spoken := false
+	err = c.raw.Read(func(uintptr) bool { // until the news is there, and was told once
+		if spoken {
+			return true
+		}
+		spoken = true
+		_, err := io.WriteString(conn, "HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\n{}")
+		return err != nil
+	})
+	if err != nil || c.stands() {
+		t.Fatal("the provider did not speak", err)
 	}
 	s := &sending{call: &Call{Method: http.MethodGet}, body: &payload{none: true}}
-	resp, _, err := c.ask(began(t.Context()), s, []byte("GET / HTTP/1.1\r\n\r\n"), used, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	resp, _, err := c.ask(began(ctx), s, []byte("GET / HTTP/1.1\r\n\r\n"), used, nil)
 	if err != nil || resp.StatusCode != 503 || resp.Header.Get("Retry-After") != "7" {
 		t.Errorf("%+v, %v", resp, err)
 	}

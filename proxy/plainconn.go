@@ -67,19 +67,25 @@ func (c *plainConn) take(fd uintptr) (over bool) {
 		return true
 	}
 	if t.used {
-		_, err := rawPeek(fd, t.peeked[:]) // an end can be read, too
-		t.quiet = err == unix.EAGAIN
-		if !t.quiet || len(t.out) == 0 {
+		if t.quiet = c.isQuiet(fd); !t.quiet || len(t.out) == 0 {
 			return true
 		}
 	}
 	if t.n, t.err = rawWrite(fd, t.out); t.n < len(t.out) {
 		return true
 	}
-	if t.wait {
-		t.attempt.noteSent() // it is the whole request
+	if !t.wait {
+		return true
 	}
-	return !t.wait
+	t.attempt.noteSent() // it is the whole request
+	// What came before the turn would not end the waiting.
+	return !t.used && !c.isQuiet(fd)
+}
+
+// isQuiet reports whether there is nothing to read, not even the end.
+func (c *plainConn) isQuiet(fd uintptr) bool {
+	_, err := rawPeek(fd, c.turn.peeked[:])
+	return err == unix.EAGAIN
 }
 
 // stands reports whether an idle connection is open, and nothing came on it

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package main
+
+// reserveHugePages does nothing here.
+func reserveHugePages(string) {}

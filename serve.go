@@ -48,7 +48,6 @@ type server struct {
 // serve runs the gateway and the admin side until ctx ends.
 func (p *program) serve(ctx context.Context, o cli.ServeOptions) (err error) {
 	limitMemory("/sys/fs/cgroup", p.getenv)
-	reserveHugePages("/sys/kernel/mm/transparent_hugepage/enabled")
 	log, flush := newLog(o.Config.Log, p.stderr)
 	defer flush()
 	s := &server{log: log}

@@ -1,6 +1,0 @@
-//go:build !linux
-
-package main
-
-// reserveHugePages does nothing here.
-func reserveHugePages(string) {}

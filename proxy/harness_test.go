@@ -69,10 +69,11 @@ func newDoor(t *testing.T, provider string, edit func(*config.Config), more ...f
 		t.Fatal(err)
 	}
 	app.Use(NotFound)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	ln := NewListener(inner) // as main does
 	d.url = "http://" + ln.Addr().String()
 	transport := &http.Transport{MaxIdleConnsPerHost: 400, DisableCompression: true}
 	if d.secure != nil {

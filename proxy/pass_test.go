@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -309,6 +310,44 @@ func TestModelsAreFound(t *testing.T) {
 		}
 		if resp.StatusCode != 200 || resp.Header.Get("X-Inferoute-Provider") != c.provider || len(got) != 1 || got[0].body != `{"a":1.0, "model" : "`+c.served+`","z":[]}` {
 			t.Errorf("%s: %d %s by %s: %+v", c.asked, resp.StatusCode, body, resp.Header.Get("X-Inferoute-Provider"), got)
+		}
+	}
+}
+
+// An answer that states its length passes as it comes, too, with TLS or without.
+func TestAnswerOfKnownLengthIsNotHeldBack(t *testing.T) {
+	first, second := "data: {\"choices\":[]}\n\n", "data: [DONE]\n\n"
+	for _, kind := range []string{"text/event-stream", "application/octet-stream"} {
+		seen := make(chan struct{})
+		p := calls(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", kind)
+			w.Header().Set("Content-Length", strconv.Itoa(len(first+second)))
+			_, _ = io.WriteString(w, first)
+			_ = http.NewResponseController(w).Flush()
+			select {
+			case <-seen:
+			case <-r.Context().Done():
+			}
+			_, _ = io.WriteString(w, second)
+		})
+		for name, more := range map[string][]func(*door){"plain": nil, "TLS": {secureDoor}} {
+			t.Run(kind+" "+name, func(t *testing.T) {
+				d := newDoor(t, p.URL, func(c *config.Config) { c.Providers[0].AskUsage = false }, more...)
+				w := d.dial() // which gives up after a while
+				w.write("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Api-Key: %s\r\nContent-Length: %d\r\n\r\n%s", d.key("k", nil), len(streamBody), streamBody)
+				resp, err := http.ReadResponse(w.r, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := make([]byte, len(first))
+				if _, err := io.ReadFull(resp.Body, got); err != nil || string(got) != first {
+					t.Fatalf("%q came while the provider waits, %v", got, err)
+				}
+				seen <- struct{}{}
+				if rest, err := io.ReadAll(resp.Body); err != nil || string(rest) != second || resp.ContentLength != int64(len(first+second)) {
+					t.Errorf("%q came, of %d bytes, %v", rest, resp.ContentLength, err)
+				}
+			})
 		}
 	}
 }

@@ -126,35 +126,3 @@ func TestSocketTellsHowItEnded(t *testing.T) {
 		t.Errorf("write: %v after a reset", err)
 	}
 }
-
-// readFunc is a reader by a function.
-type readFunc func(p []byte) (int, error)
-
-func (f readFunc) Read(p []byte) (int, error) { return f(p) }
-
-// What a socket reads from somebody is sent before more is read, and that the
-// reading or the sending breaks off is told.
-func TestSocketReadsFrom(t *testing.T) {
-	ours, theirs := socketPair(t)
-	broken, came := errors.New("broken"), make([]byte, 100)
-	turn := 0
-	from := readFunc(func(p []byte) (int, error) {
-		if turn++; turn > 1 {
-			if n, err := theirs.Read(came); string(came[:n]) != "data" || err != nil {
-				t.Errorf("%q came, %v", came[:n], err)
-			}
-			return 0, broken
-		}
-		return copy(p, "data"), nil
-	})
-	if n, err := ours.(io.ReaderFrom).ReadFrom(from); n != 4 || !errors.Is(err, broken) {
-		t.Errorf("passed %d, %v", n, err)
-	}
-	if n, err := ours.(io.ReaderFrom).ReadFrom(bytes.NewReader(make([]byte, 50_000))); n != 50_000 || err != nil {
-		t.Errorf("passed %d, %v", n, err)
-	}
-	ours.Close()
-	if n, err := ours.(io.ReaderFrom).ReadFrom(bytes.NewReader(make([]byte, 50_000))); n != 0 || !errors.Is(err, net.ErrClosed) {
-		t.Errorf("passed %d after the closing, %v", n, err)
-	}
-}

@@ -233,7 +233,11 @@ func (g *Gateway) verify(ctx context.Context, call *Call) (*db.Key, error) {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	}
-	return nil, &Error{Code: "storage_unavailable", RetryAfter: retrySoon, Err: err,
+	return nil, errUnreadable(err)
+}
+
+func errUnreadable(err error) *Error {
+	return &Error{Code: "storage_unavailable", RetryAfter: retrySoon, Err: err,
 		Message: "The server can't read its store at the moment. Try again soon."}
 }
 
@@ -262,8 +266,11 @@ func (f *flight) do(ctx context.Context) (*Response, error) {
 	// The key may have been revoked between its check and the moment from which
 	// a revocation ends this call.
 	live, err := f.g.store.Key(ctx, f.key.ID)
-	if err != nil || !live.RevokedAt.IsZero() {
+	switch {
+	case errors.Is(err, db.ErrNotFound), err == nil && !live.RevokedAt.IsZero():
 		return nil, errKey(errRevoked)
+	case err != nil:
+		return nil, errUnreadable(err)
 	}
 	f.g.store.TouchKey(f.key.ID, f.call.Start)
 	if err := checkPath(f.call.Path); err != nil {
@@ -305,20 +312,19 @@ func (f *flight) plan(ctx context.Context) (err error) {
 }
 
 // explain turns what went wrong into what the caller is told, with where the
-// key stands in the minute.
+// key stands in the minute. What ended the call comes first: a body that can't be
+// read any more, for one, only follows from it.
 func (f *flight) explain(ctx context.Context, err error) error {
 	var e *Error
-	if !errors.As(err, &e) {
-		switch cause := causeOf(ctx); {
-		case errors.Is(cause, errRevoked):
-			e = errKey(errRevoked)
-		case errors.Is(cause, errShutdown):
-			e = errClosed()
-		case cause != nil:
-			return cause
-		default:
-			e = &Error{Code: "internal_error", Err: err, Message: "Something went wrong in the gateway. Its log says more under this request ID."}
-		}
+	switch cause := causeOf(ctx); {
+	case errors.Is(cause, errRevoked):
+		e = errKey(errRevoked)
+	case errors.Is(cause, errShutdown):
+		e = errClosed()
+	case cause != nil:
+		return cause
+	case !errors.As(err, &e):
+		e = &Error{Code: "internal_error", Err: err, Message: "Something went wrong in the gateway. Its log says more under this request ID."}
 	}
 	if (f.key.Limits.RequestsPerMinute > 0 || f.key.Limits.TokensPerMinute > 0) && e.Minute == (db.MinuteState{}) && e.Status() != 401 {
 		shown := *e

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -238,5 +239,52 @@ func TestHalfCloseGetsNoAnswer(t *testing.T) {
 	}
 	if rest, err := io.ReadAll(w.r); len(rest) != 0 || err != nil && !errors.Is(err, net.ErrClosed) {
 		t.Errorf("%q %v", rest, err)
+	}
+}
+
+// endingStore ends a call at the moment when its key is read once more.
+type endingStore struct {
+	Store
+	end func()
+}
+
+func (s endingStore) Key(ctx context.Context, id string) (*db.Key, error) {
+	s.end()
+	return s.Store.Key(ctx, id)
+}
+
+// What ends a call before it went out decides what is said of it, and not what
+// follows from that: a caller that left was told that its key is invalid, or that
+// its body is not complete, and a revoked key's caller the latter.
+func TestEndBeforeTheCallGoesOutIsNotItsCallersFault(t *testing.T) {
+	for _, c := range []struct {
+		cause error
+		want  reply
+	}{
+		{errGone, reply{err: errGone}},
+		{errRevoked, reply{status: 401, code: "invalid_api_key", err: errRevoked}},
+		{errShutdown, reply{status: 503, code: "shutting_down"}},
+	} {
+		for moment, set := range map[string]func(h *hub, call *Call){
+			"while the key is read": func(h *hub, call *Call) {
+				h.g.store = endingStore{h.g.store, func() { call.Cancel(c.cause) }}
+			},
+			"while the body is read": func(_ *hub, call *Call) {
+				r, w := io.Pipe()
+				call.Body = r
+				go func() {
+					_, _ = io.WriteString(w, `{"model":`)
+					call.Cancel(c.cause)
+					_ = w.CloseWithError(errReleased)
+				}()
+			},
+		} {
+			h := newHub(t, nil, calls(t, silent).URL)
+			call := h.call(h.key.ID, "/v1/chat/completions", chatBody)
+			set(h, call)
+			if got := h.do(t.Context(), call); got.status != c.want.status || got.code != c.want.code || !errors.Is(got.err, c.want.err) {
+				t.Errorf("%v %s: %v", c.cause, moment, got)
+			}
+		}
 	}
 }

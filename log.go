@@ -15,7 +15,7 @@ import (
 // newLog returns the logger of the configuration, which writes to w, and what
 // writes down the lines that wait: to be called at the end.
 func newLog(c config.Log, w io.Writer) (log zerolog.Logger, flush func()) {
-	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00"
+	zerolog.TimeFieldFormat = timeFormat // for who reads it: a console's form
 	zerolog.DurationFieldUnit = time.Millisecond
 	zerolog.DurationFieldInteger = true
 	lines := &lines{to: w}
@@ -25,7 +25,41 @@ func newLog(c config.Log, w io.Writer) (log zerolog.Logger, flush func()) {
 		lines.out = zerolog.ConsoleWriter{Out: lines, TimeFormat: "15:04:05.000"}
 	}
 	setLevel(c.Level)
-	return zerolog.New(lines).With().Timestamp().Logger(), lines.flush
+	return zerolog.New(lines).Hook(&stamp{}), lines.flush
+}
+
+// timeFormat is how the log writes times.
+const timeFormat = "2006-01-02T15:04:05.000Z07:00"
+
+// stamp writes the time into lines of the log. To write down a date anew for each
+// request would cost as much as all the rest of its line.
+type stamp struct {
+	mu     sync.Mutex // guards what follows
+	second int64
+	text   []byte // in quotes
+}
+
+// Run implements [zerolog.Hook].
+func (s *stamp) Run(e *zerolog.Event, _ zerolog.Level, _ string) {
+	if !e.Enabled() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e.RawJSON(zerolog.TimestampFieldName, s.at(time.Now()))
+}
+
+// at is a time as it stands in a line.
+func (s *stamp) at(now time.Time) []byte {
+	if second := now.Unix(); second != s.second || s.text == nil {
+		s.second = second
+		s.text = now.AppendFormat(s.text[:0], `"`+timeFormat+`"`)
+		return s.text
+	}
+	const millis = len(`"2006-01-02T15:04:05.`)
+	n := now.Nanosecond() / int(time.Millisecond)
+	s.text[millis], s.text[millis+1], s.text[millis+2] = '0'+byte(n/100), '0'+byte(n/10%10), '0'+byte(n%10)
+	return s.text
 }
 
 // setLevel sets what is logged, for all loggers of the process.

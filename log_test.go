@@ -108,3 +108,16 @@ func TestLogInManyHands(t *testing.T) {
 	log.Info().Msg("lost, too")
 	flush()
 }
+
+// Times in the log are those of the standard library's format, whatever was
+// written before.
+func TestStampIsTheTime(t *testing.T) {
+	s := &stamp{}
+	begun := time.Date(2027, 3, 17, 23, 59, 58, 0, time.FixedZone("", 3600))
+	for i := range 3000 {
+		now := begun.Add(time.Duration(i) * 997 * time.Microsecond)
+		if got, want := string(s.at(now)), now.Format(`"`+timeFormat+`"`); got != want {
+			t.Fatalf("%s, want %s", got, want)
+		}
+	}
+}

@@ -50,7 +50,7 @@ func (s *server) open(cfg *config.Config) (d *doors, err error) {
 	if err != nil {
 		return d, err
 	}
-	ln, err := listen(cfg.Listen, "listen")
+	ln, err := s.listen(cfg.Listen, "listen")
 	if err != nil {
 		return d, err
 	}
@@ -66,7 +66,7 @@ func (s *server) open(cfg *config.Config) (d *doors, err error) {
 	d.pages = localURL(cfg, ln.Addr().String())
 	d.list = append(d.list, door{ln, public})
 	if cfg.AdminListen != "" {
-		ln, err := listen(cfg.AdminListen, "admin_listen")
+		ln, err := s.listen(cfg.AdminListen, "admin_listen")
 		if err != nil {
 			return d, err
 		}
@@ -78,12 +78,12 @@ func (s *server) open(cfg *config.Config) (d *doors, err error) {
 	if err != nil {
 		return d, err
 	}
-	d.list = append(d.list, door{socket, s.adminApp(ui.Socket)})
+	d.list = append(d.list, door{proxy.NewListener(socket, s.log), s.adminApp(ui.Socket)})
 	return d, nil
 }
 
 // listen opens a TCP address.
-func listen(address, key string) (net.Listener, error) {
+func (s *server) listen(address, key string) (net.Listener, error) {
 	ln, err := net.Listen("tcp", address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -93,7 +93,7 @@ func listen(address, key string) (net.Listener, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%s %s can't be opened: %w", key, address, err)
 	}
-	return proxy.NewListener(ln), nil
+	return proxy.NewListener(ln, s.log), nil
 }
 
 // listenSocket opens the Unix socket in the data folder. A file of that name is

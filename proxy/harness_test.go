@@ -73,7 +73,7 @@ func newDoor(t *testing.T, provider string, edit func(*config.Config), more ...f
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln := NewListener(inner) // as main does
+	ln := NewListener(inner, zerolog.Nop()) // as main does
 	d.url = "http://" + ln.Addr().String()
 	transport := &http.Transport{MaxIdleConnsPerHost: 400, DisableCompression: true}
 	if d.secure != nil {

@@ -104,19 +104,3 @@ func (d *direction) write(fd uintptr) (over bool) {
 	}
 	return true
 }
-
-// NewListener returns ln as a listener for the app of [Gateway.Server], with or
-// without TLS around it: its TCP connections take a third less of the processor
-// where chunks of streams come one by one. Closing it closes ln.
-func NewListener(ln net.Listener) net.Listener { return listener{ln} }
-
-type listener struct{ net.Listener }
-
-// Accept implements [net.Listener].
-func (l listener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return newSocket(conn), nil
-}

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/rs/zerolog"
 )
 
 // socketPair is a connection as the gateway's server gets it, and its other end.
@@ -20,7 +22,7 @@ func socketPair(t *testing.T) (ours, theirs net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln := NewListener(inner)
+	ln := NewListener(inner, zerolog.Nop())
 	defer ln.Close()
 	if theirs, err = net.Dial("tcp", ln.Addr().String()); err != nil {
 		t.Fatal(err)

@@ -39,6 +39,9 @@ func (g *guard) Read(p []byte) (int, error) {
 		if err := g.conn.SetReadDeadline(time.Now().Add(uploadIdle)); err != nil {
 			return 0, err
 		}
+		if g.over.Load() { // meanwhile: its deadline was overwritten
+			return 0, errReleased
+		}
 	}
 	n, err := g.r.Read(p)
 	g.seen += int64(n)
@@ -61,7 +64,8 @@ func (g *guard) release() {
 	if !g.mu.TryLock() {
 		_ = g.conn.SetReadDeadline(time.Unix(1, 0))
 		g.mu.Lock()
-		_ = g.conn.SetReadDeadline(time.Time{})
+		// The server discards what is left of a short body.
+		_ = g.conn.SetReadDeadline(time.Now().Add(lingerTime))
 	}
 	g.mu.Unlock()
 }

@@ -194,7 +194,7 @@ func causeWord(cause error) string {
 // lastEvent is what a stream says before TokenHub breaks it off; empty where it
 // is not TokenHub that does.
 func (b *answerBody) lastEvent(reason string) string {
-	if !b.sse {
+	if !b.sse || b.a.resp.ContentLength >= 0 { // it would stand for what is missing
 		return ""
 	}
 	var e *Error

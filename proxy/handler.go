@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -99,6 +100,8 @@ type handler struct {
 	watcher *watcher
 	// refusals bounds what is logged of them.
 	refusals refusals
+	// lingering is how many connections [handler.linger] has.
+	lingering atomic.Int32
 }
 
 // expect decides about a request that waits for 100 Continue: what can be

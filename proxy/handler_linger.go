@@ -13,6 +13,9 @@ import (
 const (
 	lingerBytes = 64 << 20
 	lingerTime  = 10 * time.Second
+	// lingerMax is how many connections do so at once: the server does not count
+	// them any more.
+	lingerMax = 1000
 	// lingerFrom is the size of a rest that the server discards on its own.
 	lingerFrom = 256 << 10
 )
@@ -40,8 +43,10 @@ func (h *handler) linger(ctx *fasthttp.RequestCtx) {
 	}
 	ctx.HijackSetNoResponse(true)
 	ctx.Hijack(func(conn net.Conn) {
+		many := h.lingering.Add(1) > lingerMax
+		defer h.lingering.Add(-1)
 		_ = conn.SetWriteDeadline(time.Now().Add(lingerTime))
-		if _, err := conn.Write(answer); err == nil {
+		if _, err := conn.Write(answer); err == nil && !many {
 			readAway(conn)
 		}
 	})
@@ -60,8 +65,8 @@ func hangUp(ctx *fasthttp.RequestCtx) {
 	ctx.Hijack(func(net.Conn) {})
 }
 
-// abort makes closing the connection a reset, so that what was sent can't be
-// taken for a whole answer.
+// abort resets the connection, so that what was sent can't be taken for a whole
+// answer. Closed later, TLS would say first that this was all.
 func abort(conn net.Conn) {
 	for {
 		inner, ok := conn.(interface{ NetConn() net.Conn })
@@ -72,5 +77,6 @@ func abort(conn net.Conn) {
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
+		_ = tcp.Close()
 	}
 }

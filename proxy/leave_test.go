@@ -7,10 +7,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"tokenhub/config"
 	"tokenhub/db"
 )
 
@@ -194,9 +196,8 @@ func TestProviderBreaksOff(t *testing.T) {
 		"a stream shorter than its length":  {head + "text/event-stream\r\nContent-Length: 100\r\n\r\ndata: 1\n\n", false, "data: 1\n\n"},
 		"a body in chunks without the last": {head + "application/json\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"a\":\r\n", false, `{"a":`},
 	} {
-		t.Run(name, func(t *testing.T) {
-			p := calls(t, cut(c.sends, c.reset))
-			d := newDoor(t, p.URL, nil)
+		p := calls(t, cut(c.sends, c.reset))
+		broken := func(t *testing.T, d *door) {
 			key := d.key("k", nil)
 			for _, proto := range []string{"1.1", "1.0"} {
 				w := d.dial()
@@ -224,7 +225,28 @@ func TestProviderBreaksOff(t *testing.T) {
 			if n := len(d.store.Records()); n != 2 {
 				t.Errorf("%d records", n)
 			}
-		})
+		}
+		t.Run(name, func(t *testing.T) { broken(t, newDoor(t, p.URL, nil)) })
+		// Which has an end of its own, beside that of the connection.
+		t.Run(name+", over TLS", func(t *testing.T) { broken(t, newDoor(t, p.URL, nil, secureDoor)) })
+	}
+}
+
+// What TokenHub says when it breaks off a stream of a known length does not stand
+// for the bytes that are missing.
+func TestLastWordDoesNotFillUpAStream(t *testing.T) {
+	const begins, missing = "data: {\"choices\":[]}\n\n", 40
+	p := calls(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.Header().Set("Content-Length", strconv.Itoa(len(begins)+missing))
+		_, _ = io.WriteString(w, begins)
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+	d := newDoor(t, p.URL, func(c *config.Config) { c.Providers[0].Timeouts.Idle = 100 * time.Millisecond })
+	resp, lines := d.open(d.key("k", nil))
+	if got, err := io.ReadAll(lines); string(got) != begins || err == nil {
+		t.Errorf("%d: %q, %v", resp.StatusCode, got, err)
 	}
 }
 

@@ -21,6 +21,6 @@ func (h *handler) relay(ctx *fasthttp.RequestCtx, resp *Response, out *outgoing)
 		if _, err := conn.Write(head); err != nil {
 			return
 		}
-		(&relay{caller: conn, socket: socket}).run()
+		(&relay{caller: conn, below: out.conn, socket: socket}).run()
 	})
 }

@@ -109,6 +109,9 @@ const (
 // closes, the key is revoked, or both are silent for the provider's idle time.
 type relay struct {
 	caller net.Conn
+	// below is what caller reads and writes, and stays what it is when the server
+	// has caller back: cut may still be running then.
+	below  net.Conn
 	socket *webSocket
 	// active is when the last byte came; see steady.
 	active atomic.Int64
@@ -139,7 +142,7 @@ func (r *relay) run() {
 
 // cut ends both directions at once.
 func (r *relay) cut() {
-	_ = r.caller.SetDeadline(time.Unix(1, 0))
+	_ = r.below.SetDeadline(time.Unix(1, 0))
 	_ = r.socket.ReadWriteCloser.Close()
 }
 

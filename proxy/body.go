@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"math"
@@ -112,25 +113,29 @@ func (f *fields) countBase64(n int) {
 	f.tokens += max(2000, (int64(n)+63)/64)
 }
 
-// controlledField returns the index of a controlled field's name, -1 for any
-// other name, and an error for a name that differs only in case.
+// controlledField returns the index of a controlled field's name, as it stands in
+// JSON; see [controlledName].
 func controlledField(raw []byte) (int, error) {
-	if len(raw) > 6*len("max_completion_tokens") {
+	if len(raw) <= 6*len("max_completion_tokens") && bytes.IndexByte(raw, '\\') >= 0 {
+		raw = []byte(unescape(raw))
+	}
+	return controlledName(raw)
+}
+
+// controlledName returns the index of a controlled field's name, -1 for any other
+// name, and an error for a name that differs only in case.
+func controlledName(name []byte) (int, error) {
+	if len(name) > 6*len("max_completion_tokens") {
 		return -1, nil
 	}
-	name, ascii := raw, true
-	for _, ch := range raw {
-		if ch == '\\' {
-			name = []byte(unescape(raw))
-			break
-		}
+	// Only letters beyond ASCII make a text longer that is equal but for case.
+	ascii := true
+	for _, ch := range name {
 		ascii = ascii && ch < utf8.RuneSelf
 	}
-	// Only letters beyond ASCII make a text longer that is equal but for case.
-	plain := ascii && len(name) == len(raw)
 	for i, want := range controlled {
 		switch {
-		case len(name) < len(want), plain && len(name) != len(want):
+		case len(name) < len(want), ascii && len(name) != len(want):
 		case string(name) == want:
 			return i, nil
 		case strings.EqualFold(string(name), want):

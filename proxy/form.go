@@ -14,6 +14,8 @@ type form struct {
 	modelAt  span // to == 0: not there
 	modelBad bool // there, and not readable as a name
 	n        int64
+	// file says that a part of it is a file, as far as is known.
+	file bool
 	// tokens is the estimate of the input, as far as the body was scanned.
 	tokens int64
 	// whole says that the body was scanned to its end.
@@ -70,9 +72,10 @@ type formScanner struct {
 	form   form
 
 	dash []byte // "--" and the boundary
-	// window are the bytes that are not done with, at offset of the body. Up to
-	// from there is no delimiter in them.
+	// window are the bytes that are not done with, at offset of the body, in
+	// memory. Up to from there is no delimiter in them.
 	window       []byte
+	memory       []byte
 	offset, from int
 	// lineStart says that the window begins at the beginning of a line.
 	lineStart bool
@@ -98,6 +101,7 @@ type part struct {
 func newFormScanner(boundary string, strict bool) *formScanner {
 	s := &formScanner{strict: strict, dash: []byte("--" + boundary), lineStart: true}
 	s.form.n, s.form.boundary = 1, boundary
+	s.form.file = !strict // which does not look so far
 	return s
 }
 
@@ -106,7 +110,8 @@ func (s *formScanner) done() bool { return !s.strict && (s.form.modelAt.to != 0 
 
 // feed takes the next bytes of the body. The error is an *Error.
 func (s *formScanner) feed(p []byte) error {
-	s.window = append(s.window, p...)
+	s.memory = append(append(s.memory[:0], s.window...), p...)
+	s.window = s.memory
 	for !s.done() {
 		step := s.findDelimiter
 		if s.inHeaders {
@@ -140,7 +145,7 @@ func (s *formScanner) count(scanned int) {
 
 // drop is done with the first n bytes of the window.
 func (s *formScanner) drop(n int) {
-	s.window = append(s.window[:0], s.window[n:]...)
+	s.window = s.window[n:]
 	s.offset += n
 	s.from, s.lineStart = max(0, s.from-n), false
 }
@@ -253,7 +258,7 @@ func (s *formScanner) readHeaders() (more bool, err error) {
 
 // beginPart notes a part of a controlled name.
 func (s *formScanner) beginPart(name string) error {
-	at, err := controlledField([]byte(strings.TrimSpace(name)))
+	at, err := controlledName([]byte(strings.TrimSpace(name)))
 	switch {
 	case err != nil && s.strict:
 		return err
@@ -281,6 +286,7 @@ func (s *formScanner) endPart(to int, content []byte) {
 	}
 	to = max(to, p.from)
 	if p.file {
+		s.form.file = true
 		size := int64(to - p.from)
 		s.binary += size
 		s.files += max(2000, (size+63)/64)

@@ -247,12 +247,30 @@ func TestBoundaryOf(t *testing.T) {
 	}
 }
 
+// A backslash in the name of a part is a backslash: the name was read like a
+// string of JSON, beyond its end, which ended the call with a 500.
+func TestBackslashInTheNameOfAPart(t *testing.T) {
+	for _, name := range []string{`"a\\"`, `a\`, `a\u00`, `"mod\u0065l"`} {
+		body := "--b\r\nContent-Disposition: form-data; name=" + name + "\r\n\r\nm\r\n--b--"
+		p, err := newBodies(1<<20, "").read(t.Context(), formCall(body), false)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if p.statesModel() {
+			t.Errorf("%s is the model", name)
+		}
+		p.close()
+	}
+}
+
 // FuzzForm: where a strict scanner finds a model, the parser of the standard
 // library finds the same one and no other; the other scanner never changes a
 // byte; and neither depends on how the bytes come.
 func FuzzForm(f *testing.F) {
 	f.Add(aForm, 3)
 	f.Add("--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nm\r\n--b--", 1)
+	f.Add("--b\r\nContent-Disposition: form-data; name=\"a\\\\\"\r\n\r\nm\r\n--b--", 5)
+	f.Add("--b\r\nContent-Disposition: form-data; name=a\\u00\r\n\r\nm\r\n--b--", 5)
 	f.Add("--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nm\r\n--b\r\nContent-Disposition: form-data; name=\"Model\"\r\n\r\nx\r\n--b--", 7)
 	f.Fuzz(func(t *testing.T, body string, size int) {
 		if body == "" {

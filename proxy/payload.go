@@ -106,6 +106,14 @@ func (p *payload) close() {
 	}
 }
 
+// closeUnless lets go of a body that is not good, also where a mistake in the
+// program ended the reading of it.
+func (p *payload) closeUnless(good *bool) {
+	if !*good {
+		p.close()
+	}
+}
+
 // replayable reports whether the body can be sent a second time.
 func (p *payload) replayable() bool { return p.stream == nil }
 
@@ -165,8 +173,12 @@ func (b *bodies) read(ctx context.Context, call *Call, strict bool) (*payload, e
 	if call.Length > b.most {
 		return nil, b.tooLarge()
 	}
-	if strict && len(call.Header.Values("Content-Type")) > 1 {
-		return nil, failf("invalid_request", "The request has more than one Content-Type.")
+	if strict {
+		for _, name := range []string{"Content-Type", "Content-Encoding"} {
+			if len(call.Header.Values(name)) > 1 {
+				return nil, failf("invalid_request", "The request has more than one %s.", name)
+			}
+		}
 	}
 	contentType := call.Header.Get("Content-Type")
 	coding := call.Header.Get("Content-Encoding")
@@ -188,15 +200,17 @@ func (b *bodies) read(ctx context.Context, call *Call, strict bool) (*payload, e
 		p.coded = true
 		return p, nil
 	}
+	good := false
+	defer p.closeUnless(&good)
 	p.fields, err = scan(p.bytes)
 	if err != nil {
 		var bad *Error
 		if takesJSON || errors.As(err, &bad) && bad.Code == "duplicate_parameter" {
-			p.close()
 			return nil, err
 		}
 		p.fields = nil // not ours to judge: the provider will
 	}
+	good = true
 	return p, nil
 }
 
@@ -204,36 +218,34 @@ func (b *bodies) read(ctx context.Context, call *Call, strict bool) (*payload, e
 func (b *bodies) readForm(ctx context.Context, s *formScanner, body io.Reader, length int64) (*payload, error) {
 	p := &payload{form: &s.form, length: length,
 		spool: &spool{dir: b.dir, room: b.room, disk: b.disk}}
-	fail := func(err error) (*payload, error) {
-		p.close()
-		return nil, err
-	}
+	good := false
+	defer p.closeUnless(&good)
 	chunk := chunks.Get().(*[chunkSize]byte)
 	defer chunks.Put(chunk)
 	for !s.done() {
 		n, err := body.Read(chunk[:])
 		if err := p.spool.write(ctx, chunk[:n]); err != nil {
-			return fail(err)
+			return nil, err
 		}
 		if err := s.feed(chunk[:n]); err != nil {
-			return fail(err)
+			return nil, err
 		}
 		switch {
 		case err == io.EOF:
 			if err := s.end(); err != nil {
-				return fail(err)
+				return nil, err
 			}
-			p.length = p.spool.size
+			p.length, good = p.spool.size, true
 			return p, nil
 		case err != nil:
-			return fail(errShortBody(err))
+			return nil, errShortBody(err)
 		}
 	}
 	s.count(int(p.spool.size))
 	if rest := length - p.spool.size; rest > 0 {
 		s.form.tokens += max(2000, (rest+63)/64)
 	}
-	p.stream = body
+	p.stream, good = body, true
 	return p, nil
 }
 
@@ -268,10 +280,8 @@ func isJSON(contentType string) bool {
 // hold reads the whole body into memory.
 func (b *bodies) hold(ctx context.Context, call *Call) (*payload, error) {
 	p := &payload{room: b.room}
-	fail := func(err error) (*payload, error) {
-		p.close()
-		return nil, err
-	}
+	good := false
+	defer p.closeUnless(&good)
 	if n := call.Length; n >= 0 {
 		if !b.room.TryAcquire(n) && !b.wait(ctx, n) {
 			return nil, noRoom(ctx)
@@ -284,9 +294,9 @@ func (b *bodies) hold(ctx context.Context, call *Call) (*payload, error) {
 			p.bytes = make([]byte, n)
 		}
 		if _, err := io.ReadFull(call.Body, p.bytes); err != nil {
-			return fail(errShortBody(err))
+			return nil, errShortBody(err)
 		}
-		p.length = n
+		p.length, good = n, true
 		return p, nil
 	}
 	// Unknown length: a body that already holds memory must not wait for more,
@@ -296,7 +306,7 @@ func (b *bodies) hold(ctx context.Context, call *Call) (*payload, error) {
 		if len(buf) == cap(buf) {
 			more := int64(cap(buf))
 			if !b.room.TryAcquire(more) {
-				return fail(errNoRoom)
+				return nil, errNoRoom
 			}
 			p.held += more
 			buf = append(make([]byte, 0, 2*cap(buf)), buf...)
@@ -304,14 +314,14 @@ func (b *bodies) hold(ctx context.Context, call *Call) (*payload, error) {
 		n, err := call.Body.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
 		if int64(len(buf)) > b.most {
-			return fail(b.tooLarge())
+			return nil, b.tooLarge()
 		}
 		if err == io.EOF {
-			p.bytes, p.length = buf, int64(len(buf))
+			p.bytes, p.length, good = buf, int64(len(buf)), true
 			return p, nil
 		}
 		if err != nil {
-			return fail(errShortBody(err))
+			return nil, errShortBody(err)
 		}
 	}
 }

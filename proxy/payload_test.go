@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 
@@ -58,5 +59,33 @@ func TestNoMemoryForACallerWhoLeft(t *testing.T) {
 	call := &Call{Method: "POST", Path: "/v1/chat/completions", Length: 2, Body: strings.NewReader("{}")}
 	if _, err := b.read(ctx, call, true); !errors.Is(err, errGone) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A mistake in the program while a body is read keeps none of the memory that all
+// bodies share.
+func TestMistakeInABodyGivesMemoryBack(t *testing.T) {
+	for name, call := range map[string]*Call{
+		"a form":            formCall("--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n" + strings.Repeat("x", 100_000)),
+		"JSON":              {Method: "POST", Path: "/v1/chat/completions", Length: 100_000},
+		"JSON of no length": {Method: "POST", Path: "/v1/chat/completions", Length: -1},
+	} {
+		b := newBodies(1<<20, t.TempDir())
+		begins := call.Body
+		if begins == nil {
+			begins = strings.NewReader(`{"model":"` + strings.Repeat("m", 50_000))
+		}
+		call.Body = io.MultiReader(begins, readerFunc(func([]byte) (int, error) { panic("a mistake") }))
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s: no mistake", name)
+				}
+			}()
+			_, _ = b.read(t.Context(), call, true)
+		}()
+		if !b.room.TryAcquire(max(bodyMemory, 2<<20)) || !b.disk.TryAcquire(spoolRoom(1<<20)) {
+			t.Errorf("%s: some of it is kept", name)
+		}
 	}
 }

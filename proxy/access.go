@@ -35,8 +35,21 @@ func admitEndpoint(key *db.Key, call *Call) *Error {
 	if key.Limits.Tokens() || key.Limits.USD() {
 		return failf("endpoint_not_metered", "Usage of %s %s can't be counted, so an API key with a token or USD limit may not call it.", call.Method, call.Path)
 	}
-	if len(key.Models) > 0 && call.Method != "GET" && call.Method != "HEAD" && hidesModel(call.Path) {
+	if len(key.Models) == 0 {
+		return nil
+	}
+	switch {
+	case call.Upgrade:
+		// Elsewhere each message names a model of its own, and of several names in
+		// the query a provider may take any.
+		if call.Path != "/v1/realtime" || countQuery(call.Query, "model") != 1 {
+			return failf("endpoint_not_metered", "An API key with a list of models may open a WebSocket at /v1/realtime only, with one model in the query.")
+		}
+	case call.Method == "GET", call.Method == "HEAD":
+	case hidesModel(call.Path):
 		return failf("endpoint_not_metered", "The model of %s %s stands in a stored object, so an API key with a list of models may not call it.", call.Method, call.Path)
+	case e == other && endpointOf(strings.TrimRight(unescapePath(call.Path), "/")) != other:
+		return failf("endpoint_not_metered", "An API key with a list of models has to spell the path exactly: %s.", strings.TrimRight(unescapePath(call.Path), "/"))
 	}
 	return nil
 }

@@ -171,6 +171,9 @@ func TestRestrictions(t *testing.T) {
 		{"all endpoints with a budget", "GET", "/v1/files", "", "", func(k *db.Key) { k.Endpoints = db.AllEndpoints; k.Limits.TotalTokens = 5 }, 403, "endpoint_not_metered"},
 		{"batches with a list", "POST", "/v1/batches", `{}`, "", func(k *db.Key) { k.Endpoints = db.AllEndpoints; k.Models = []string{"m"} }, 403, "endpoint_not_metered"},
 		{"encoded batches with a list", "POST", "/v1/%62atches", `{}`, "", func(k *db.Key) { k.Endpoints = db.AllEndpoints; k.Models = []string{"m"} }, 403, "endpoint_not_metered"},
+		{"a slash behind the path, with a list", "POST", "/v1/chat/completions/", `{"model":"x"}`, "", func(k *db.Key) { k.Endpoints = db.AllEndpoints; k.Models = []string{"m"} }, 403, "endpoint_not_metered"},
+		{"an encoded letter with a list", "POST", "/v1/%63hat/completions", `{"model":"x"}`, "", func(k *db.Key) { k.Endpoints = db.AllEndpoints; k.Models = []string{"m"} }, 403, "endpoint_not_metered"},
+		{"a slash behind the path, without", "POST", "/v1/chat/completions/", chatBody, "", func(k *db.Key) { k.Endpoints = db.AllEndpoints }, 200, ""},
 		{"background with a budget", "POST", "/v1/responses", `{"model":"m","background":true}`, "", func(k *db.Key) { k.Limits.TotalTokens = 5000 }, 403, "endpoint_not_metered"},
 		{"dot segment", "POST", "/v1/x/%2e%2e/chat/completions", chatBody, "", nil, 400, "invalid_path"},
 		{"double slash", "POST", "/v1//chat/completions", chatBody, "", nil, 400, "invalid_path"},
@@ -376,4 +379,48 @@ func TestOwnKey(t *testing.T) {
 	if resp.StatusCode != 200 || resp.Header.Get("X-RateLimit-Limit-Requests") != "60" || resp.Header.Get("X-RateLimit-Remaining-Requests") != "60" {
 		t.Errorf("%d %v", resp.StatusCode, resp.Header)
 	}
+}
+
+// A key with a list of models gets none that is not on it by asking for "auto" at
+// a provider that it names, which went out as it was.
+func TestAutoAtANamedProvider(t *testing.T) {
+	d := newDoor(t, newFake(t, good).URL, nil)
+	for models, want := range map[string]int{"gpt-4o": 403, "auto": 200} {
+		key := d.key(models, func(k *db.Key) { k.Models = []string{models} })
+		for _, headers := range [][]string{nil, {"X-TokenHub-Provider", "p"}} {
+			resp, body := d.send("POST", "/v1/chat/completions", `{"model":"auto"}`, append(headers, "Authorization", "Bearer "+key)...)
+			if resp.StatusCode != want {
+				t.Errorf("models = [%s], %v: %d %s", models, headers, resp.StatusCode, body)
+			}
+		}
+	}
+}
+
+// A WebSocket of a key with a list of models has one model, which is on it: not
+// one in each message, nor two in the query of which the provider takes either.
+func TestWebSocketOfAKeyWithModels(t *testing.T) {
+	d := newDoor(t, newFake(t, good).URL, nil)
+	key := d.key("k", func(k *db.Key) { k.Endpoints, k.Models = db.AllEndpoints, []string{"m"} })
+	for target, code := range map[string]string{
+		"/v1/realtime?model=m":           "",
+		"/v1/realtime?model=x":           "model_not_allowed",
+		"/v1/realtime?model=m&model=x":   "endpoint_not_metered",
+		"/v1/realtime?model=m&mod%65l=x": "endpoint_not_metered",
+		"/v1/realtime":                   "endpoint_not_metered",
+		"/v1/responses?model=m":          "endpoint_not_metered",
+	} {
+		resp, body := d.send("GET", target, "", "Authorization", "Bearer "+key, "Connection", "Upgrade", "Upgrade", "websocket")
+		if code == "" && resp.StatusCode != 200 || code != "" && !strings.Contains(body, `"code":"`+code+`"`) {
+			t.Errorf("%s: %d %s, want %q", target, resp.StatusCode, body, code)
+		}
+	}
+}
+
+// Two codings of a body on two lines could hide a form from the scanner that the
+// provider reads.
+func TestTwoContentEncodings(t *testing.T) {
+	d := newDoor(t, newFake(t, good).URL, nil)
+	key := d.key("k", func(k *db.Key) { k.Models = []string{"m"} })
+	resp, body := d.send("POST", "/v1/chat/completions", chatBody, "Authorization", "Bearer "+key, "Content-Encoding", "identity", "Content-Encoding", "gzip")
+	refused(t, "two codings", resp, body, 400, "invalid_request_error", "invalid_request")
 }

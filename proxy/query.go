@@ -22,6 +22,17 @@ func queryValue(raw, name string) string {
 	return ""
 }
 
+// countQuery is how many parameters of that name are in a raw query.
+func countQuery(raw, name string) (n int) {
+	for pair := range strings.SplitSeq(raw, "&") {
+		key, _, _ := strings.Cut(pair, "=")
+		if k, err := url.QueryUnescape(key); err == nil && k == name {
+			n++
+		}
+	}
+	return n
+}
+
 // setQueryValue replaces the value of the first parameter of that name; all
 // other bytes of the raw query stay.
 func setQueryValue(raw, name, value string) string {

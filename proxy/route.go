@@ -232,10 +232,13 @@ func (s *state) untouched(key *db.Key, call *Call, name, strategy string) (*rout
 		r := &route{}
 		return r, s.auto(r, key, strategy)
 	}
-	only := func(p *provider) *route {
+	only := func(p *provider) (*route, *Error) {
+		if name != "" && !modelAllowed(key, name, p.Name, name) {
+			return nil, failf("model_not_allowed", "This API key may not call the model %q. GET /v1/models lists those that it may call.", name)
+		}
 		r := &route{model: name}
 		r.add(s.group(name, strategy), []target{{provider: p, asked: name, served: name, weight: 1}})
-		return r
+		return r, nil
 	}
 	if wanted := call.Header.Get("X-Tokenhub-Provider"); wanted != "" {
 		p := s.byName[wanted]
@@ -245,16 +248,12 @@ func (s *state) untouched(key *db.Key, call *Call, name, strategy string) (*rout
 		if !providerAllowed(key, p.Name) {
 			return nil, failf("provider_not_allowed", "This API key may not use the provider %q.", wanted)
 		}
-		return only(p), nil
+		return only(p)
 	}
 	for _, p := range s.providers {
-		if !providerAllowed(key, p.Name) {
-			continue
+		if providerAllowed(key, p.Name) {
+			return only(p)
 		}
-		if name != "" && !modelAllowed(key, name, p.Name, name) {
-			return nil, failf("model_not_allowed", "This API key may not call the model %q. GET /v1/models lists those that it may call.", name)
-		}
-		return only(p), nil
 	}
 	return nil, failf("provider_not_allowed", "This API key may not use any of the configured providers.")
 }
@@ -297,11 +296,14 @@ func (p *provider) has(name string) (known, has bool) {
 	return true, list.has(name)
 }
 
+// maxFallbacks is how many names a caller may list; more are passed over.
+const maxFallbacks = 16
+
 // splitNames reads a comma-separated list of names.
 func splitNames(list string) []string {
 	var names []string
 	for name := range strings.SplitSeq(list, ",") {
-		if name = strings.TrimSpace(name); name != "" {
+		if name = strings.TrimSpace(name); name != "" && len(names) < maxFallbacks {
 			names = append(names, name)
 		}
 	}

@@ -194,7 +194,8 @@ func causeWord(cause error) string {
 // lastEvent is what a stream says before TokenHub breaks it off; empty where it
 // is not TokenHub that does.
 func (b *answerBody) lastEvent(reason string) string {
-	if !b.sse || b.a.resp.ContentLength >= 0 { // it would stand for what is missing
+	// It would stand for what is missing, or in the midst of what is compressed.
+	if !b.sse || b.a.resp.ContentLength >= 0 || b.a.resp.Header.has("Content-Encoding") {
 		return ""
 	}
 	var e *Error
@@ -282,7 +283,7 @@ func (b *answerBody) record(reason string) *db.Record {
 	case reason != "" && rec.Status < 400:
 		rec.Source = db.Aborted
 		if usage.Input == 0 { // Anthropic's is known from the first event
-			usage.Input = b.f.demand.input
+			usage.Input = b.f.inputAt(b.a.target)
 		}
 		if b.f.call.endpoint().hasOutput() {
 			usage.Output = max(usage.Output, b.meter.estimate())
@@ -292,7 +293,7 @@ func (b *answerBody) record(reason string) *db.Record {
 	case rec.Status < 400:
 		rec.Source = db.Estimated
 		if usage.Input == 0 {
-			usage.Input = b.f.demand.input
+			usage.Input = b.f.inputAt(b.a.target)
 		}
 		if b.f.call.endpoint().hasOutput() {
 			usage.Output = b.meter.estimate()
@@ -302,6 +303,9 @@ func (b *answerBody) record(reason string) *db.Record {
 	rec.Cost = b.f.cost(b.a, rec, b.meter.amounts())
 	return rec
 }
+
+// inputAt is the estimate of the input at a target, as it was reserved.
+func (f *flight) inputAt(t target) int64 { return f.demand.within(contextWindow(t.served)) }
 
 // newRecord is what is known of an attempt before its answer.
 func (f *flight) newRecord(a *attempt) db.Record {
@@ -324,7 +328,7 @@ func (f *flight) failedRecord(a *attempt) *db.Record {
 			break // no provider works on half a request
 		}
 		rec.Source = db.Aborted
-		rec.Usage.Input = f.demand.input
+		rec.Usage.Input = f.inputAt(a.target)
 		rec.Cost = f.cost(a, rec, amounts{calls: 1})
 	}
 	return rec

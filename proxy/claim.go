@@ -29,6 +29,8 @@ type demand struct {
 	bound int64
 	// besides is what else than tokens is charged.
 	besides amounts
+	// background: the answer is made after the call is over.
+	background bool
 }
 
 // demandOf works out what a call may use at most.
@@ -40,14 +42,15 @@ func demandOf(key *db.Key, call *Call, r *route, body *payload) (demand, *Error)
 	if body.fields != nil && body.fields.background && (key.Limits.Tokens() || key.Limits.USD()) {
 		return demand{}, failf("endpoint_not_metered", "The usage of a background response can't be counted. Send it without \"background\" with this API key.")
 	}
-	d := demand{endpoint: e, input: estimateInput(body), besides: amounts{calls: 1}, contexts: 1}
+	d := demand{endpoint: e, input: estimateInput(body), besides: amounts{calls: 1}, contexts: 1,
+		background: body.fields != nil && body.fields.background}
 	switch {
 	case e.readsOnly():
 		d.contexts = 0
 	case body.fields != nil:
 		d.contexts = body.fields.prompts
 	}
-	if e == audio && body.form != nil {
+	if e == audio && body.form != nil && body.form.file {
 		d.uploads = true
 		d.besides.millis = max(0, body.length) * 1000 / bytesPerSecond
 	}
@@ -142,6 +145,9 @@ func (s *state) claim(key *db.Key, d demand, t target, now time.Time) (db.Claim,
 	c := db.Claim{KeyID: key.ID, Time: now, Input: d.input, Output: d.output, OpenOutput: d.open,
 		Provider: t.provider.Name, ProviderLimit: t.provider.MonthlyUSD}
 	c.Input = d.within(contextWindow(t.served))
+	if d.background && t.provider.MonthlyUSD > 0 {
+		return c, failf("endpoint_not_metered", "The usage of a background response can't be counted, and the provider %q has a monthly cap in USD. Send it without \"background\".", t.provider.Name)
+	}
 	price, ok := s.prices.lookupFor(d, t.provider.Name, t.served)
 	if !ok {
 		if key.Limits.USD() && t.served != "" {

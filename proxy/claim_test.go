@@ -3,6 +3,7 @@ package proxy
 import (
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -112,6 +113,30 @@ func TestSecondsThatNobodyReports(t *testing.T) {
 	}
 }
 
+// Sound that is named by its address has a length that nobody knows: a key with a
+// limit in USD can't pay for it by the length of the name.
+func TestSoundByItsAddress(t *testing.T) {
+	d := newDoor(t, calls(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hours of it") }).URL, nil)
+	key := d.key("k", func(k *db.Key) { k.Limits.TotalUSD = 1100 })
+	resp, body := d.send("POST", "/v1/audio/transcriptions", "--x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper-1\r\n"+
+		"--x\r\nContent-Disposition: form-data; name=\"url\"\r\n\r\nhttps://example.com/10h.mp3\r\n--x--\r\n",
+		"X-Api-Key", key, "Content-Type", "multipart/form-data; boundary=x")
+	refused(t, "an address", resp, body, 403, "permission_error", "model_not_priced")
+}
+
+// A response in the background is nothing that the cap of a provider could count.
+func TestBackgroundAtACappedProvider(t *testing.T) {
+	for capped, status := range map[int64]int{0: 200, 1_000_000: 403} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			d := newDoor(t, newFake(t, good).URL, func(c *config.Config) { priced(c); c.Providers[0].MonthlyUSD = capped })
+			resp, body := d.send("POST", "/v1/responses", `{"model":"m","background":true,"max_output_tokens":5}`, "X-Api-Key", d.key("k", nil))
+			if resp.StatusCode != status {
+				t.Errorf("%d %s", resp.StatusCode, body)
+			}
+		})
+	}
+}
+
 // The places at a provider are enough for a request that falls back there: the
 // failed attempt does not keep its own.
 func TestFallbackWithinAFullProvider(t *testing.T) {
@@ -127,4 +152,20 @@ func TestFallbackWithinAFullProvider(t *testing.T) {
 		c.Models[0].Targets = []config.Target{{Provider: "a", Model: "ill", Weight: 1}, {Provider: "a", Model: "well", Weight: 1}}
 	}, p.URL+"/v1")
 	h.want(h.ask("house"), 200, "a")
+}
+
+// What is charged without a report is what was reserved: never above what the
+// model that was asked can take.
+func TestEstimateOfAFullWindow(t *testing.T) {
+	f := &flight{demand: demand{input: 1 << 40, contexts: 1}}
+	if got, want := f.inputAt(target{served: "gpt-4o"}), contextWindow("gpt-4o"); got != want || want == 0 {
+		t.Errorf("%d tokens, want %d", got, want)
+	}
+}
+
+// A caller may list so many models to fall back to: each is looked up in turn.
+func TestFallbacksAreBounded(t *testing.T) {
+	if got := splitNames(strings.Repeat("a, ,b,", 1000)); len(got) != maxFallbacks || got[1] != "b" {
+		t.Errorf("%d names: %v", len(got), got)
+	}
 }

@@ -150,7 +150,7 @@ func pause(ctx context.Context, d time.Duration) error {
 // skippable reports whether a refusal concerns one target only.
 func skippable(err error) bool {
 	var e *Error
-	return errors.As(err, &e) && (e.Code == "model_not_priced" || e.Code == "all_providers_failed")
+	return errors.As(err, &e) && (e.Code == "model_not_priced" || e.Code == "all_providers_failed" || e.Code == "endpoint_not_metered")
 }
 
 // isLimit reports whether a limit of the key's is in the way.

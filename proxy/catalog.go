@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -163,6 +164,7 @@ type modelPage struct {
 type modelEntries []modelEntry
 
 func (e *modelEntries) UnmarshalJSON(text []byte) error {
+	*e = modelEntries{}
 	in := json.NewDecoder(bytes.NewReader(text))
 	switch first, err := in.Token(); {
 	case err != nil:
@@ -184,20 +186,39 @@ func (e *modelEntries) UnmarshalJSON(text []byte) error {
 
 type modelEntry struct {
 	ID            string      `json:"id"`
-	Created       json.Number `json:"created"`
-	CreatedAt     string      `json:"created_at"`
-	OwnedBy       string      `json:"owned_by"`
-	ContextWindow int64       `json:"context_window"`
-	ContextLength int64       `json:"context_length"`
-	MaxModelLen   int64       `json:"max_model_len"`
+	Created       looseNumber `json:"created"`
+	CreatedAt     looseText   `json:"created_at"`
+	OwnedBy       looseText   `json:"owned_by"`
+	ContextWindow looseNumber `json:"context_window"`
+	ContextLength looseNumber `json:"context_length"`
+	MaxModelLen   looseNumber `json:"max_model_len"`
+}
+
+// looseNumber and looseText are what they say, and nothing where a list has
+// something else in their place: its models are worth more than their details.
+type (
+	looseNumber int64
+	looseText   string
+)
+
+func (n *looseNumber) UnmarshalJSON(text []byte) error {
+	var x json.Number
+	if json.Unmarshal(text, &x) == nil {
+		if f, err := x.Float64(); err == nil && math.Abs(f) < 1<<53 {
+			*n = looseNumber(f)
+		}
+	}
+	return nil
+}
+
+func (t *looseText) UnmarshalJSON(text []byte) error {
+	_ = json.Unmarshal(text, (*string)(t))
+	return nil
 }
 
 func (m modelEntry) listed() listed {
-	out := listed{ID: m.ID, OwnedBy: m.OwnedBy, Window: max(m.ContextWindow, m.ContextLength, m.MaxModelLen)}
-	if n, err := m.Created.Float64(); err == nil {
-		out.Created = int64(n)
-	}
-	if at, err := time.Parse(time.RFC3339, m.CreatedAt); err == nil {
+	out := listed{ID: m.ID, OwnedBy: string(m.OwnedBy), Created: int64(m.Created), Window: int64(max(m.ContextWindow, m.ContextLength, m.MaxModelLen))}
+	if at, err := time.Parse(time.RFC3339, string(m.CreatedAt)); err == nil {
 		out.Created = at.Unix()
 	}
 	return out
@@ -233,6 +254,9 @@ func (p *provider) listPage(ctx context.Context, after string, most int64) (page
 		if json.Unmarshal(body, &page.Data) != nil {
 			return nil, 0, fmt.Errorf("GET %s/models did not answer with a list of models: %w", p.BaseURL, err)
 		}
+	}
+	if page.Data == nil { // an error, say, or a list of another form; not an empty one
+		return nil, 0, fmt.Errorf("GET %s/models did not answer with a list of models: there is no \"data\"", p.BaseURL)
 	}
 	return page, int64(len(body)), nil
 }

@@ -148,7 +148,7 @@ func (m *meter) drop() {
 func (m *meter) look(p []byte) {
 	m.decoded += int64(len(p))
 	if m.shape == shapeBlank {
-		p = bytes.TrimLeft(p, " \t\r\n")
+		p = bytes.TrimLeft(bytes.TrimPrefix(p, []byte("\ufeff")), " \t\r\n")
 		if len(p) == 0 {
 			return
 		}

@@ -165,6 +165,9 @@ func TestUsage(t *testing.T) {
 		{messages, `{"prompt_tokens":10,"completion_tokens":1,"cache_read_input_tokens":4}`, "10+1 cached 4"},
 		{messages, `{"input_tokens":1,"output_tokens":2,"cache_read_input_tokens":3,"cache_creation_input_tokens":4}`, "8+2 cached 3 written 4"},
 		{messages, `{"input_tokens":1,"output_tokens":2,"cache_creation_input_tokens":9,"cache_creation":{"ephemeral_5m_input_tokens":5,"ephemeral_1h_input_tokens":4}}`, "10+2 written 9"},
+		{messages, `{"input_tokens":23,"output_tokens":10,"iterations":[{"type":"compaction","input_tokens":180,"output_tokens":35},{"type":"message","input_tokens":23,"output_tokens":10,"cache_read_input_tokens":0,"cache_creation":{"ephemeral_5m_input_tokens":0}},7]}`, "203+45"},
+		{messages, `{"iterations":[{"type":"message","input_tokens":5,"output_tokens":6,"cache_read_input_tokens":2}],"input_tokens":5,"output_tokens":6,"cache_read_input_tokens":2}`, "7+6 cached 2"},
+		{messages, `{"input_tokens":5,"output_tokens":6,"iterations":null}`, "5+6"},
 		{embeddings, `{"prompt_tokens":5,"completion_tokens":0,"total_tokens":9}`, "9+0"},
 		{chatCompletions, `{"prompt_tokens":-5,"completion_tokens":"7","total_tokens":null}`, "0+7"},
 		{chatCompletions, `{"prompt_tokens":"1.5","completion_tokens":2.0,"cached_tokens":[1],"num_cached_tokens":"x"}`, "2+2"},
@@ -187,6 +190,24 @@ func TestUsage(t *testing.T) {
 		}
 		if got != c.want {
 			t.Errorf("%s: %s, want %s", c.text, got, c.want)
+		}
+	}
+}
+
+// A byte order mark before an answer hides nothing of it.
+func TestByteOrderMark(t *testing.T) {
+	for _, sse := range []bool{true, false} {
+		text := "\ufeff" + `{"usage":{"prompt_tokens":5,"completion_tokens":6}}`
+		if sse {
+			text = "\ufeffdata: " + `{"usage":{"prompt_tokens":5,"completion_tokens":6}}` + "\n\n"
+		}
+		m := newMeter(answer{endpoint: chatCompletions, sse: sse, length: -1})
+		if out, _ := m.pass([]byte(text)); string(out) != text {
+			t.Errorf("passed on as %q", out)
+		}
+		m.finish()
+		if u, ok := m.reported(); !ok || u != (db.Usage{Input: 5, Output: 6}) {
+			t.Errorf("sse %v: %+v %v", sse, u, ok)
 		}
 	}
 }

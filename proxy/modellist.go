@@ -69,6 +69,9 @@ func (s *state) listModels(key *db.Key) []modelObject {
 		add(alias.Name, modelObject{OwnedBy: "tokenhub", Window: alias.ContextWindow})
 	}
 	for _, p := range s.providers {
+		if !providerAllowed(key, p.Name) {
+			continue
+		}
 		own := p.catalog.Load()
 		for _, name := range p.plainModels() {
 			s.addOf(key, p, own.named(name), seen, add)

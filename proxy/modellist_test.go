@@ -166,6 +166,43 @@ func TestListsOfOtherForms(t *testing.T) {
 	}
 }
 
+// What is no list of models does not empty the one that is known, and a model
+// with odd details is a model.
+func TestAnswersThatAreNoList(t *testing.T) {
+	p := newFake(t, lists("m"))
+	h := newHub(t, func(cfg *config.Config) { cfg.Models, cfg.Providers[0].Models = nil, nil }, p.URL+"/v1").refreshed()
+	provider := h.g.state.Load().byName["a"]
+	for answer, good := range map[string]bool{
+		`{"models":[{"name":"x"}]}`: false, `{"error":"busy"}`: false, `{"data":"x"}`: false, `"x"`: false, `null`: false,
+		`{"data":null}`: true, `{"data":[]}`: true,
+		`{"data":[{"id":"m","created":"2024-01-01","owned_by":7,"context_length":131072.0,"max_model_len":{}}]}`: true,
+	} {
+		p.become(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, answer) })
+		if _, err := provider.refresh(t.Context()); (err == nil) != good {
+			t.Errorf("%s: %v", answer, err)
+		}
+	}
+	p.become(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"data":[{"id":"m","created":"2024-01-01","context_length":131072.0}]}`)
+	})
+	if c, err := provider.refresh(t.Context()); err != nil || len(c.list) != 1 || c.list[0].Window != 131072 {
+		t.Errorf("%+v %v", c, err)
+	}
+}
+
+// A model that two providers have is shown as that of the one which the key may use.
+func TestModelOfTheProviderThatTheKeyMayUse(t *testing.T) {
+	h := newHub(t, func(cfg *config.Config) {
+		cfg.Models, cfg.Providers[0].Models, cfg.Providers[1].Models = nil, nil, nil
+	}, newFake(t, lists("m")).URL+"/v1", newFake(t, lists("m")).URL+"/v1").refreshed()
+	if _, err := h.store.PutKey(t.Context(), &db.Key{ID: "two", Name: "two", Endpoints: db.Inference, Providers: []string{"b"}, CreatedAt: time.Now()}, db.Audit{}); err != nil {
+		t.Fatal(err)
+	}
+	if r := h.get("two", "/v1/models/m"); !strings.Contains(r.body, `"owned_by":"b"`) {
+		t.Errorf("%v", r)
+	}
+}
+
 // TestListsAreReadInTheBackground: at the start, and again when a name is asked
 // for that nobody has.
 func TestListsAreReadInTheBackground(t *testing.T) {

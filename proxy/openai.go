@@ -61,6 +61,9 @@ func readCounts(c *cursor) (counts, error) {
 				return n.creation(c)
 			}
 		}
+		if string(raw) == "iterations" && c.next() == '[' {
+			return n.iterations(c)
+		}
 		value, err := c.raw(2)
 		if err != nil {
 			return err
@@ -140,6 +143,39 @@ func (n *counts) creation(c *cursor) error {
 	})
 	if sum > 0 {
 		n.created = max(n.created, sum)
+	}
+	return err
+}
+
+// iterations reads Anthropic's list of what one message took to make. Where a
+// context was compacted on the way the counts beside it leave that out, which is
+// charged all the same: platform.claude.com/docs/en/build-with-claude/compaction.
+func (n *counts) iterations(c *cursor) error {
+	var sum counts
+	err := c.array(2, func() error {
+		if c.next() != '{' {
+			return c.value(3)
+		}
+		return c.object(3, func(raw []byte) error {
+			value, err := c.raw(4)
+			if err != nil {
+				return err
+			}
+			at := map[string]*int64{"input_tokens": &sum.input, "output_tokens": &sum.output,
+				"cache_read_input_tokens": &sum.read, "cache_creation_input_tokens": &sum.created}[string(raw)]
+			if at != nil {
+				*at = min(maxCount, *at+max(0, tokenCount(value)))
+			}
+			return nil
+		})
+	})
+	for _, one := range []struct {
+		at  *int64
+		sum int64
+	}{{&n.input, sum.input}, {&n.output, sum.output}, {&n.read, sum.read}, {&n.created, sum.created}} {
+		if one.sum > 0 {
+			*one.at = max(*one.at, one.sum)
+		}
 	}
 	return err
 }

@@ -56,6 +56,10 @@ func (g *Gateway) Test(ctx context.Context, name string) (TestResult, error) {
 	return r, nil
 }
 
+// leaves reports whether whoever asked for a test left, which says nothing of the
+// provider, as the end of its time does.
+func leaves(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
+
 // try makes the call of a test.
 func (g *Gateway) try(ctx context.Context, st *state, p *provider) TestResult {
 	start := g.now()
@@ -86,6 +90,9 @@ func (g *Gateway) try(ctx context.Context, st *state, p *provider) TestResult {
 	resp, err := request.send(ctx, nil)
 	if err != nil {
 		r.Latency, r.Error = g.now().Sub(start), "it did not answer: "+err.Error()
+		if leaves(ctx) {
+			return r
+		}
 		g.tell(t, p.health.failed(model, start, g.now(), r.Error, 0, false), r.Error)
 		return r
 	}
@@ -94,6 +101,8 @@ func (g *Gateway) try(ctx context.Context, st *state, p *provider) TestResult {
 	now := g.now()
 	r.Latency, r.Status = now.Sub(start), resp.StatusCode
 	switch {
+	case err != nil && leaves(ctx):
+		r.Error = "it was not waited for"
 	case err != nil:
 		r.Error = "it broke off in the middle of its answer: " + err.Error()
 		g.tell(t, p.health.failed(model, start, now, r.Error, 0, false), r.Error)

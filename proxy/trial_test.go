@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net/http"
 	"slices"
@@ -128,5 +130,29 @@ func TestProvidersTellsHowTheyAre(t *testing.T) {
 	h.want(h.ask("a-1"), 200, "a")
 	if s := h.g.Providers(t.Context())[0]; s.Status != "ok" || !s.RestsUntil.IsZero() {
 		t.Errorf("a with one model that rests: %+v", s)
+	}
+}
+
+// Somebody who does not wait for a test says nothing against the provider.
+func TestTestThatIsNotWaitedFor(t *testing.T) {
+	asked := make(chan struct{}, 1)
+	h := newHub(t, nil, newFake(t, func(_ http.ResponseWriter, r *http.Request) {
+		asked <- struct{}{}
+		<-r.Context().Done()
+	}).URL+"/v1")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := h.g.Test(ctx, "a")
+		ended <- err
+	}()
+	<-asked
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	p := h.g.state.Load().byName["a"]
+	if c := p.health.look(p.trialModel(), time.Now()); c.errors != 0 {
+		t.Errorf("the provider is %+v", c)
 	}
 }

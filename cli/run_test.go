@@ -66,6 +66,42 @@ func TestMissingSecret(t *testing.T) {
 	}
 }
 
+// Secrets that are missing were made up, all as the same text: as alert URLs these
+// were no URLs, or stood twice, and variables of secrets that begin with TOKENHUB_
+// were left out. So the commands refused to speak with a server that ran well.
+func TestMissingSecretsDoNotHideTheServer(t *testing.T) {
+	const provider = "[[providers]]\nname = \"a\"\nbase_url = \"https://a.example/v1\"\n"
+	for _, file := range []string{
+		"[alerts]\nurls = [\"env:ALERT_WEBHOOK\"]\n",
+		"[alerts]\nurls = [\"env:NTFY_URL\", \"env:SLACK_URL\"]\n",
+		provider + "api_key = \"env:TOKENHUB_OPENAI_KEY\"\n",
+		provider + "api_key = \"file:/run/credentials/tokenhub.service/a\"\n",
+		provider + "headers = { X-Team = \"env:TEAM\" }\n",
+		"tls_cert = \"of-the-service.pem\"\ntls_key = \"of-the-service.key\"\n",
+		// In the server's environment is OPENAI_API_KEY, which makes the provider.
+		"[[models]]\nname = \"house\"\ntargets = [ { provider = \"openai\", model = \"gpt-4o\" }, { provider = \"ollama\", model = \"q\" } ]\n",
+	} {
+		f := newFixture(t, map[string]answer{
+			"GET /api/keys?limit=500": {body: `{"data":[],"next":null}`},
+			"POST /api/reload":        {body: `{"changes":[]}`},
+		}).online()
+		f.write("config.toml", file)
+		for _, args := range [][]string{{"keys", "list"}, {"reload"}} {
+			if got := f.run(args...); got.code != 0 || got.stderr != "" {
+				t.Errorf("%s: %q ends with %d: %s", file, args, got.code, got.stderr)
+			}
+		}
+		if got := f.run("config", "check"); got.code != ExitUsage {
+			t.Errorf("%s: config check ends with %d: %s", file, got.code, got.stderr)
+		}
+	}
+	f := newFixture(t, nil).online()
+	f.write("config.toml", "[alerts]\nurls = [\"env:A\"]\ncolour = 1\n")
+	if got := f.run("keys", "list"); got.code != ExitUsage || !strings.Contains(got.stderr, "colour") {
+		t.Errorf("another mistake: code %d, %s", got.code, got.stderr)
+	}
+}
+
 func TestOffline(t *testing.T) {
 	f := newFixture(t, map[string]answer{
 		"GET /api/keys?limit=500": {body: `{"data":[],"next":null}`},

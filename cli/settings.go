@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"tokenhub/config"
 )
@@ -32,21 +31,16 @@ func (a *app) source(listen string) config.Source {
 }
 
 // settings reads the configuration for an operating command. A service often
-// gets its secrets from variables that its operator's shell does not have. They
-// do not matter for finding the server, so they are made up when they are
-// missing; whoever goes on without a server looks at wrong first.
+// gets its secrets from variables and files that its operator's shell does not
+// have. They do not matter for finding the server, so it is done without them when
+// they are missing; whoever goes on without a server looks at wrong first.
 func (a *app) settings() (*settings, error) {
 	source := a.source("")
 	cfg, wrong := config.Load(source)
 	if wrong == nil {
 		return &settings{Config: cfg}, nil
 	}
-	source.Getenv = func(name string) string {
-		if value := a.Getenv(name); value != "" || strings.HasPrefix(name, "TOKENHUB_") {
-			return value
-		}
-		return "missing"
-	}
+	source.WithoutSecrets = true
 	cfg, err := config.Load(source)
 	if err != nil {
 		return nil, wrong

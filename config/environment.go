@@ -12,11 +12,15 @@ import (
 func (r *reader) environmentProviders() []Provider {
 	var all []Provider
 	add := func(variable, name, base, auth string, models ...string) {
-		if r.getenv(variable) == "" {
+		text := r.getenv(variable)
+		if r.withoutSecrets {
+			text = "env:" + variable
+		}
+		if text == "" {
 			return
 		}
 		at := Problem{Field: variable}
-		key, err := r.asSecret(layer{value: strings.TrimSpace(r.getenv(variable)), plain: true, dir: r.workDir, at: at})
+		key, err := r.asSecret(layer{value: strings.TrimSpace(text), plain: true, dir: r.workDir, at: at})
 		if err == nil && key == "" {
 			err = errors.New("is blank")
 		}
@@ -35,7 +39,11 @@ func (r *reader) environmentProviders() []Provider {
 	add("ANTHROPIC_API_KEY", "anthropic", "https://api.anthropic.com/v1", "x-api-key", "claude-*")
 	add("OPENROUTER_API_KEY", "openrouter", "https://openrouter.ai/api/v1", "bearer")
 
-	if host := strings.Trim(strings.TrimSpace(r.getenv("OLLAMA_HOST")), `"'`); host != "" {
+	host := strings.Trim(strings.TrimSpace(r.getenv("OLLAMA_HOST")), `"'`)
+	if host == "" && r.withoutSecrets {
+		host = "127.0.0.1"
+	}
+	if host != "" {
 		at := Problem{Field: "OLLAMA_HOST"}
 		base, err := asURL(layer{value: ollamaURL(host), plain: true, at: at})
 		if err != nil {

@@ -32,6 +32,11 @@ type Source struct {
 	Dir string
 	// Overrides is what was given on the command line.
 	Overrides Overrides
+	// WithoutSecrets is for programs that only look for the server: variables and
+	// files that hold secrets are not read, and in the place of a secret stands what
+	// refers to it. Providers from the environment are there whether their variables
+	// are or not.
+	WithoutSecrets bool
 }
 
 // Overrides holds settings from the command line, which stand above the
@@ -72,7 +77,8 @@ func Load(src Source) (*Config, error) {
 	if err != nil {
 		return nil, sorted([]Problem{{File: name, Text: err.Error()}})
 	}
-	r := &reader{file: name, fileDir: dir, workDir: dir, getenv: src.Getenv, flags: src.Overrides.flags(), asked: map[string]bool{}}
+	r := &reader{file: name, fileDir: dir, workDir: dir, getenv: src.Getenv, flags: src.Overrides.flags(), withoutSecrets: src.WithoutSecrets,
+		asked: map[string]bool{}}
 	file := ""
 	if name != "" {
 		file = absolute(dir, name)

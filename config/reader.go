@@ -20,6 +20,8 @@ type reader struct {
 	getenv           func(string) string
 	// flags holds what was given on the command line, by path.
 	flags map[string]flag
+	// withoutSecrets: see [Source].
+	withoutSecrets bool
 
 	problems []Problem
 	// asked holds each key that exists, "[]" in place of an index.

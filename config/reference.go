@@ -13,11 +13,14 @@ const maxSecret = 64 << 10
 
 // asSecret reads a secret: "env:NAME", "file:/path", or else the text itself. Its
 // errors name the variable or the file, never what is in it. A missing or empty
-// one is an error, only the text itself may be "".
+// one is an error, only the text itself may be "". See also [Source.WithoutSecrets].
 func (r *reader) asSecret(l layer) (Secret, error) {
 	text, err := asText(l)
 	if err != nil {
 		return "", err
+	}
+	if r.withoutSecrets {
+		return Secret(text), nil
 	}
 	if name, ok := strings.CutPrefix(text, "env:"); ok {
 		value := r.getenv(name)

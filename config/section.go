@@ -75,6 +75,9 @@ func (r *reader) alerts(t *table, alerts *Alerts, settings []string) {
 
 func (r *reader) asAlertURL(l layer) (Secret, error) {
 	url, err := r.asSecret(l)
+	if r.withoutSecrets {
+		return url, err // it may be what refers to one
+	}
 	if scheme, rest, ok := strings.Cut(url.Reveal(), "://"); err == nil && (!ok || scheme == "" || rest == "") {
 		return "", errNoAlertURL
 	}
@@ -101,6 +104,7 @@ func (r *reader) checkListeners(c *Config) {
 		r.complain("tls_key", "needs tls_cert too")
 	case c.TLSKey == "":
 		r.complain("tls_cert", "needs tls_key too")
+	case r.withoutSecrets: // the key is one
 	default:
 		if _, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey); err != nil {
 			r.complain("tls_cert", "cannot be used with tls_key: %s", err)

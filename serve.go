@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -41,6 +42,9 @@ type server struct {
 	metrics  *metrics.Metrics
 	alerts   *alerts.Alerts
 	admin    *ui.Admin
+	// reloading is held while the configuration is read again: a signal and the API
+	// may ask for it at once, and the newer one has to come last.
+	reloading sync.Mutex
 	// stopping makes readyz say no.
 	stopping atomic.Bool
 }
@@ -148,6 +152,8 @@ func (s *server) effective(c *config.Config) *config.Config {
 
 // reload reads the configuration again and puts it in force, or says why not.
 func (s *server) reload(context.Context) (changes []string, err error) {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
 	restart, err := s.live.Reload()
 	if err != nil {
 		s.log.Error().Err(err).Msg("reload: the new configuration is wrong, the old one stays")

@@ -32,7 +32,7 @@ type demoProvider struct {
 func startDemo(cfg *config.Config) (*demoProvider, error) {
 	for _, p := range cfg.Providers {
 		if p.Name == demoName {
-			return nil, fmt.Errorf("--demo adds a provider named %q, and the configuration has one: rename that one, or start without --demo", demoName)
+			return nil, config.Wrong("", "--demo adds a provider named %q, and the configuration has one: rename that one, or start without --demo", demoName)
 		}
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

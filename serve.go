@@ -260,28 +260,45 @@ func (p *program) printSetup(ctx context.Context, admin *ui.Admin, doors *doors)
 
 // firstPassword sets the admin password from the environment while none is set.
 func (p *program) firstPassword(ctx context.Context, store *bolt.DB) error {
-	password := p.getenv("TOKENHUB_ADMIN_PASSWORD")
-	if file := p.getenv("TOKENHUB_ADMIN_PASSWORD_FILE"); file != "" {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return fmt.Errorf("TOKENHUB_ADMIN_PASSWORD_FILE: %w", err)
-		}
-		password = strings.TrimRight(string(text), "\r\n")
-	}
-	if password == "" {
-		return nil
-	}
 	admin := auth.NewPassword(store, time.Now)
 	if there, err := admin.Exists(ctx); err != nil || there {
+		return err // the file may be gone by now, and may be anything
+	}
+	from, password, err := p.givenPassword()
+	if err != nil || password == "" {
 		return err
 	}
 	set := admin.Set
 	if strings.HasPrefix(password, "$argon2id$") {
 		set = admin.SetHash
+		if err := auth.ValidPHC(password); err != nil {
+			return config.Wrong(from, "%s", err)
+		}
 	}
 	audit := db.Audit{Time: time.Now(), Actor: "cli", From: "environment", Action: "admin.password"}
-	if err := set(ctx, password, audit); err != nil {
-		return fmt.Errorf("TOKENHUB_ADMIN_PASSWORD: %w", err)
+	err = set(ctx, password, audit)
+	if errors.Is(err, auth.ErrPasswordSize) {
+		return config.Wrong(from, "%s", err)
 	}
-	return nil
+	return err
+}
+
+// givenPassword reads the admin password of the environment, and tells which
+// variable it is from; empty without one. An empty variable counts as not set, but
+// a file that is named and empty was meant to hold one.
+func (p *program) givenPassword() (from, password string, err error) {
+	from = "TOKENHUB_ADMIN_PASSWORD_FILE"
+	file := p.getenv(from)
+	if file == "" {
+		from = "TOKENHUB_ADMIN_PASSWORD"
+		return from, p.getenv(from), nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return from, "", config.Wrong(from, "the file cannot be read: %s", err)
+	}
+	if password = strings.TrimRight(string(text), "\r\n"); password == "" {
+		return from, "", config.Wrong(from, "the file %s is empty: write the password into it, or unset the variable", file)
+	}
+	return from, password, nil
 }

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"bytes"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -10,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"tokenhub/auth"
+	"tokenhub/cli"
 	"tokenhub/config"
 	"tokenhub/proxy"
 )
@@ -116,5 +121,87 @@ func TestReloadsDoNotOvertakeEachOther(t *testing.T) {
 	}
 	if got := s.current.Load().Drain; got != 3*time.Second {
 		t.Errorf("the configuration in force has drain %s, want that of the newer one", got)
+	}
+}
+
+// env is a Getenv of these pairs of name and value.
+func env(pairs ...string) func(string) string {
+	return func(name string) string {
+		for i := 0; i < len(pairs); i += 2 {
+			if pairs[i] == name {
+				return pairs[i+1]
+			}
+		}
+		return ""
+	}
+}
+
+// The file of the first password was read at each start, so that a Docker secret
+// that was removed once the password was set stopped the server.
+func TestFirstPasswordIsReadWhileNoneIsSet(t *testing.T) {
+	s, _ := testServer(t)
+	file := filepath.Join(t.TempDir(), "password")
+	writeFile(t, file, "correct horse\n")
+	p := &program{getenv: env("TOKENHUB_ADMIN_PASSWORD_FILE", file)}
+	if err := p.firstPassword(t.Context(), s.store); err != nil {
+		t.Fatal(err)
+	}
+	if there, err := auth.NewPassword(s.store, nil).Exists(t.Context()); !there || err != nil {
+		t.Fatalf("a password is set: %t, %v", there, err)
+	}
+	for _, getenv := range []func(string) string{
+		env("TOKENHUB_ADMIN_PASSWORD_FILE", file+".gone"),
+		env("TOKENHUB_ADMIN_PASSWORD", "short"),
+	} {
+		if err := (&program{getenv: getenv}).firstPassword(t.Context(), s.store); err != nil {
+			t.Errorf("with a password set: %v", err)
+		}
+	}
+}
+
+// An empty file of the first password meant none, whatever the other variable held,
+// and a password that can't be one ended the start with 1: systemd tried for ever.
+func TestFirstPasswordThatIsNoneIsAWrongConfiguration(t *testing.T) {
+	dir := t.TempDir()
+	empty := filepath.Join(dir, "empty")
+	writeFile(t, empty, "\n")
+	for _, test := range []struct{ variable, value, want string }{
+		{"TOKENHUB_ADMIN_PASSWORD_FILE", empty, "TOKENHUB_ADMIN_PASSWORD_FILE: the file " + empty + " is empty"},
+		{"TOKENHUB_ADMIN_PASSWORD_FILE", filepath.Join(dir, "none"), "TOKENHUB_ADMIN_PASSWORD_FILE: the file cannot be read"},
+		{"TOKENHUB_ADMIN_PASSWORD", "short", "TOKENHUB_ADMIN_PASSWORD: the password must have at least 10 characters"},
+		{"TOKENHUB_ADMIN_PASSWORD", "$argon2id$nonsense", "TOKENHUB_ADMIN_PASSWORD: "},
+	} {
+		s, _ := testServer(t)
+		// Both stand there: the file goes first.
+		p := &program{getenv: env(test.variable, test.value, "TOKENHUB_ADMIN_PASSWORD", "correct horse")}
+		err := p.firstPassword(t.Context(), s.store)
+		var wrong *config.Problems
+		if !errors.As(err, &wrong) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s=%s: %v, want %s", test.variable, test.value, err, test.want)
+		}
+		if strings.Contains(err.Error(), "nonsense") {
+			t.Errorf("the error repeats the hash: %v", err)
+		}
+	}
+}
+
+// What is wrong with the start itself ends it with the code of a wrong
+// configuration too: systemd must not try again.
+func TestWrongStartEndsWithTwo(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "config.toml")
+	writeFile(t, file, "listen = \"127.0.0.1:0\"\n[[providers]]\nname = \"demo\"\nbase_url = \"http://127.0.0.1:1\"\n")
+	for _, test := range []struct {
+		args   []string
+		getenv func(string) string
+		want   string
+	}{
+		{[]string{"--config", file, "--demo"}, env("GOMEMLIMIT", "off"), "tokenhub: --demo adds a provider named \"demo\", and the configuration has one"},
+		{[]string{"--config", file}, env("GOMEMLIMIT", "off", "TOKENHUB_ADMIN_PASSWORD", "short"), "tokenhub: TOKENHUB_ADMIN_PASSWORD: the password must have"},
+	} {
+		var stderr bytes.Buffer
+		if code := run(t.Context(), test.args, test.getenv, strings.NewReader(""), io.Discard, &stderr); code != cli.ExitUsage || !strings.HasPrefix(stderr.String(), test.want) {
+			t.Errorf("%q ends with %d: %s", test.args, code, stderr.String())
+		}
 	}
 }

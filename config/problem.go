@@ -52,6 +52,12 @@ func (p *Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// Wrong returns the error of [Load] for one mistake that others find in what makes
+// up the configuration; field is the variable or flag, or empty.
+func Wrong(field, format string, args ...any) error {
+	return &Problems{All: []Problem{{Field: field, Text: fmt.Sprintf(format, args...)}}}
+}
+
 // sorted returns the problems as an error, or nil when there are none.
 func sorted(all []Problem) error {
 	if len(all) == 0 {

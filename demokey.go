@@ -59,8 +59,9 @@ func (d *demoProvider) addTo(c *config.Config) *config.Config {
 }
 
 // printKey replaces the demo key by a fresh one and prints it, with a command
-// to paste. It is the only secret that is printed without being asked for.
-func (d *demoProvider) printKey(ctx context.Context, w io.Writer, store db.Keys, cfg *config.Config) error {
+// to paste; url is where this machine reaches the gateway. It is the only secret
+// that is printed without being asked for.
+func (d *demoProvider) printKey(ctx context.Context, w io.Writer, store db.Keys, url string) error {
 	now := time.Now()
 	audit := db.Audit{Time: now, Actor: "cli", From: "--demo", Action: "key.revoke", TargetName: demoName}
 	keys, err := store.AllKeys(ctx)
@@ -97,7 +98,7 @@ TokenHub is running with a demo model. This key is valid for 24 hours; paste the
 
 curl -N %s/v1/chat/completions -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' -d '{"model":"%s","stream":true,"messages":[{"role":"user","content":"What is TokenHub?"}]}'
 
-`, localURL(cfg, cfg.Listen), text, demo.Model)
+`, url, text, demo.Model)
 	return err
 }
 

@@ -31,6 +31,8 @@ type door struct {
 type doors struct {
 	list []door
 	url  string // of the gateway
+	// here is where this machine reaches the gateway.
+	here string
 	// pages is where a browser on this machine opens the admin pages.
 	pages string
 	// release lets go of what the socket's path needs.
@@ -63,7 +65,8 @@ func (s *server) open(cfg *config.Config) (d *doors, err error) {
 		}
 		ln = tls.NewListener(ln, &tls.Config{GetCertificate: certs.get, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
 	}
-	d.pages = localURL(cfg, ln.Addr().String())
+	d.here = localURL(cfg, ln.Addr().String())
+	d.pages = d.here
 	d.list = append(d.list, door{ln, public})
 	if cfg.AdminListen != "" {
 		ln, err := s.listen(cfg.AdminListen, "admin_listen")

@@ -96,7 +96,7 @@ func (p *program) serve(ctx context.Context, o cli.ServeOptions) (err error) {
 		return err
 	}
 	if s.demo != nil {
-		if err := s.demo.printKey(ctx, p.stdout, s.store, cfg); err != nil {
+		if err := s.demo.printKey(ctx, p.stdout, s.store, doors.here); err != nil {
 			return err
 		}
 	}

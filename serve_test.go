@@ -1,12 +1,17 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -178,6 +183,7 @@ func TestFirstPasswordThatIsNoneIsAWrongConfiguration(t *testing.T) {
 		var wrong *config.Problems
 		if !errors.As(err, &wrong) || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s=%s: %v, want %s", test.variable, test.value, err, test.want)
+			continue
 		}
 		if strings.Contains(err.Error(), "nonsense") {
 			t.Errorf("the error repeats the hash: %v", err)
@@ -204,4 +210,85 @@ func TestWrongStartEndsWithTwo(t *testing.T) {
 			t.Errorf("%q ends with %d: %s", test.args, code, stderr.String())
 		}
 	}
+}
+
+// started is the whole program, serving in this process.
+type started struct {
+	stdout chan string // line by line
+	stderr *lockedBuffer
+	ended  chan int
+	stop   context.CancelFunc
+}
+
+// startProgram runs the program with these arguments until the test ends.
+func startProgram(t *testing.T, args ...string) *started {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	p := &started{stdout: make(chan string, 100), stderr: &lockedBuffer{}, ended: make(chan int, 1), stop: stop}
+	read, write := io.Pipe()
+	go func() {
+		defer close(p.stdout)
+		for lines := bufio.NewScanner(read); lines.Scan(); {
+			p.stdout <- lines.Text()
+		}
+	}()
+	go func() {
+		p.ended <- run(ctx, args, env("GOMEMLIMIT", "off"), strings.NewReader(""), write, p.stderr)
+		_ = write.Close()
+	}()
+	t.Cleanup(func() {
+		stop()
+		if code := <-p.ended; code != cli.ExitDone {
+			t.Errorf("the program ended with %d: %s", code, p.stderr)
+		}
+	})
+	return p
+}
+
+// lockedBuffer is what a running program has said.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// The command that --demo prints named the port of the configuration, which is 0
+// where the system chooses one.
+func TestDemoPrintsTheRealPort(t *testing.T) {
+	p := startProgram(t, "--demo", "--listen", "127.0.0.1:0", "--data", filepath.Join(t.TempDir(), "data"))
+	command := regexp.MustCompile(`^curl -N (\S+) -H 'Authorization: (Bearer \S+)' -H 'Content-Type: application/json' -d '(.+)'$`)
+	for line := range p.stdout {
+		m := command.FindStringSubmatch(line)
+		if m == nil {
+			continue
+		}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, m[1], strings.NewReader(m[3]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", m[2])
+		req.Header.Set("Content-Type", "application/json")
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Errorf("the printed call is answered with %s", resp.Status)
+		}
+		return
+	}
+	t.Errorf("no command was printed: %s", p.stderr)
 }

@@ -29,12 +29,7 @@ type demoProvider struct {
 }
 
 // startDemo starts the fake model on loopback.
-func startDemo(cfg *config.Config) (*demoProvider, error) {
-	for _, p := range cfg.Providers {
-		if p.Name == demoName {
-			return nil, config.Wrong("", "--demo adds a provider named %q, and the configuration has one: rename that one, or start without --demo", demoName)
-		}
-	}
+func startDemo() (*demoProvider, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("--demo: %w", err)
@@ -47,15 +42,21 @@ func startDemo(cfg *config.Config) (*demoProvider, error) {
 
 func (d *demoProvider) stop() { _ = d.server.Close() }
 
-// addTo returns the configuration with the demo provider behind the others.
-func (d *demoProvider) addTo(c *config.Config) *config.Config {
+// addTo returns the configuration with the demo provider behind the others, none
+// of which may have its name.
+func (d *demoProvider) addTo(c *config.Config) (*config.Config, error) {
+	for _, p := range c.Providers {
+		if p.Name == demoName {
+			return nil, config.Wrong("", "--demo adds a provider named %q, and the configuration has one: rename that one, or start without --demo", demoName)
+		}
+	}
 	with := *c
 	with.Providers = append(append([]config.Provider(nil), c.Providers...), config.Provider{
 		Name: demoName, BaseURL: d.url, Auth: "none", AskUsage: true, OutputField: "max_tokens",
 		Models:   []string{demo.Model, demo.EmbeddingModel},
 		Timeouts: config.Timeouts{Connect: 5 * time.Second, FirstByte: time.Minute, Idle: time.Minute},
 	})
-	return &with
+	return &with, nil
 }
 
 // printKey replaces the demo key by a fresh one and prints it, with a command

@@ -60,12 +60,15 @@ func (p *program) serve(ctx context.Context, o cli.ServeOptions) (err error) {
 	http.DefaultClient.Timeout = alerts.SendTime
 	s.live = config.NewLive(o.Source, o.Config)
 	if o.Demo {
-		if s.demo, err = startDemo(o.Config); err != nil {
+		if s.demo, err = startDemo(); err != nil {
 			return err
 		}
 		defer s.demo.stop()
 	}
-	cfg := s.effective(o.Config)
+	cfg, err := s.effective(o.Config)
+	if err != nil {
+		return err
+	}
 	s.current.Store(cfg)
 
 	// The store comes first: whoever holds its lock is the server of this folder.
@@ -143,9 +146,9 @@ func (s *server) run(ctx context.Context, cfg *config.Config, doors *doors) erro
 }
 
 // effective is the configuration with what the command line adds to it.
-func (s *server) effective(c *config.Config) *config.Config {
+func (s *server) effective(c *config.Config) (*config.Config, error) {
 	if s.demo == nil {
-		return c
+		return c, nil
 	}
 	return s.demo.addTo(c)
 }
@@ -155,12 +158,14 @@ func (s *server) reload(context.Context) (changes []string, err error) {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
 	restart, err := s.live.Reload()
-	if err != nil {
-		s.log.Error().Err(err).Msg("reload: the new configuration is wrong, the old one stays")
-		return nil, err
+	var cfg *config.Config
+	if err == nil {
+		cfg, err = s.effective(s.live.Get())
 	}
-	cfg := s.effective(s.live.Get())
-	if err := s.gateway.SetConfig(cfg); err != nil {
+	if err == nil {
+		err = s.gateway.SetConfig(cfg)
+	}
+	if err != nil {
 		s.log.Error().Err(err).Msg("reload: the new configuration is wrong, the old one stays")
 		return nil, err
 	}

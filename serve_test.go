@@ -292,3 +292,22 @@ func TestDemoPrintsTheRealPort(t *testing.T) {
 	}
 	t.Errorf("no command was printed: %s", p.stderr)
 }
+
+// A provider named demo was refused at the start beside --demo, but came in by a
+// reload: two of one name, of which one was never asked.
+func TestReloadRefusesAProviderOfTheDemosName(t *testing.T) {
+	s, file := testServer(t)
+	s.demo = &demoProvider{url: "http://127.0.0.1:1/v1"}
+	before := s.current.Load()
+	writeFile(t, file, "[[providers]]\nname = \"demo\"\nbase_url = \"http://127.0.0.1:1\"\n")
+	if _, err := s.reload(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "--demo adds a provider named \"demo\", and the configuration has one") {
+		t.Errorf("got %v", err)
+	}
+	if s.current.Load() != before {
+		t.Error("the configuration that was refused is in force")
+	}
+	writeFile(t, file, "")
+	if _, err := s.reload(t.Context()); err != nil || len(s.current.Load().Providers) != 1 {
+		t.Errorf("a good one: %v", err)
+	}
+}

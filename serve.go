@@ -51,6 +51,10 @@ type server struct {
 
 // serve runs the gateway and the admin side until ctx ends.
 func (p *program) serve(ctx context.Context, o cli.ServeOptions) (err error) {
+	// Without this a SIGHUP during the start ends the process; now it waits for run.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	limitMemory("/sys/fs/cgroup", p.getenv)
 	log, flush := newLog(o.Config.Log, p.stderr)
 	defer flush()
@@ -103,12 +107,12 @@ func (p *program) serve(ctx context.Context, o cli.ServeOptions) (err error) {
 			return err
 		}
 	}
-	return s.run(ctx, cfg, doors)
+	return s.run(ctx, cfg, doors, hangups)
 }
 
 // run lets everything work until ctx ends or a part fails, and then stops in
 // the order in which nothing is lost.
-func (s *server) run(ctx context.Context, cfg *config.Config, doors *doors) error {
+func (s *server) run(ctx context.Context, cfg *config.Config, doors *doors, hangups <-chan os.Signal) error {
 	// Work goes on while the doors close: it has a context of its own.
 	work, stopWork := context.WithCancel(context.Background())
 	defer stopWork()
@@ -119,7 +123,7 @@ func (s *server) run(ctx context.Context, cfg *config.Config, doors *doors) erro
 	group.Go(func() error { return s.admin.Run(work) })
 	group.Go(func() error { return s.backups(work) })
 	defer s.store.WatchUsage(s.alerts.Notice)()
-	group.Go(func() error { return s.reloadOnSignal(work) })
+	group.Go(func() error { return s.reloadOn(work, hangups) })
 	doors.serve(group)
 	s.log.Info().Str("listen", doors.url).Str("data", cfg.DataDir).Str("version", version).Int("providers", len(cfg.Providers)).Msg("TokenHub is ready")
 
@@ -179,11 +183,8 @@ func (s *server) reload(context.Context) (changes []string, err error) {
 	return changes, nil
 }
 
-// reloadOnSignal reloads at each SIGHUP until ctx ends.
-func (s *server) reloadOnSignal(ctx context.Context) error {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
+// reloadOn reloads at each hangup until ctx ends.
+func (s *server) reloadOn(ctx context.Context, hangups <-chan os.Signal) error {
 	for {
 		select {
 		case <-ctx.Done():

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -309,5 +310,35 @@ func TestReloadRefusesAProviderOfTheDemosName(t *testing.T) {
 	writeFile(t, file, "")
 	if _, err := s.reload(t.Context()); err != nil || len(s.current.Load().Providers) != 1 {
 		t.Errorf("a good one: %v", err)
+	}
+}
+
+// A SIGHUP that came before the server was ready ended the process.
+func TestHangupDuringTheStart(t *testing.T) {
+	// Without the program's own this one would end the tests.
+	mine := make(chan os.Signal, 1)
+	signal.Notify(mine, syscall.SIGHUP)
+	defer signal.Stop(mine)
+	dir := filepath.Join(t.TempDir(), "data")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	reached := pricePipe(t, dir)
+	p := startProgram(t, "--listen", "127.0.0.1:0", "--data", dir)
+	goOn := reached() // the start stands still
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	<-mine
+	goOn()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	late := time.After(10 * time.Second)
+	for !strings.Contains(p.stderr.String(), "the configuration was read again") {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("no reload follows: %s", p.stderr)
+		}
 	}
 }

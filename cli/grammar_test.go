@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -236,5 +237,23 @@ func each(cmd *cobra.Command, fn func(*cobra.Command)) {
 	fn(cmd)
 	for _, sub := range slices.Clone(cmd.Commands()) {
 		each(sub, fn)
+	}
+}
+
+// The manual named --log-level, which no command has.
+func TestTheManualNamesFlagsThatExist(t *testing.T) {
+	text, err := os.ReadFile("../config.example.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := valuedFlags((&app{}).root())
+	named := regexp.MustCompile(`(Docker's )?--([a-z][a-z-]*)`).FindAllStringSubmatch(string(text), -1)
+	if len(named) < 4 {
+		t.Fatalf("config.example.toml names %q", named)
+	}
+	for _, m := range named {
+		if m[1] == "" && !known[m[2]] {
+			t.Errorf("config.example.toml names --%s, which no command has", m[2])
+		}
 	}
 }

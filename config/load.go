@@ -42,10 +42,8 @@ type Source struct {
 // Overrides holds settings from the command line, which stand above the
 // environment and the file; an empty one was not given.
 type Overrides struct {
-	Listen      string // --listen
-	AdminListen string // --admin-listen
-	DataDir     string // --data
-	LogLevel    string // --log-level
+	Listen  string // --listen
+	DataDir string // --data
 }
 
 func (o Overrides) flags() map[string]flag {
@@ -56,9 +54,7 @@ func (o Overrides) flags() map[string]flag {
 		}
 	}
 	add("listen", "--listen", o.Listen)
-	add("admin_listen", "--admin-listen", o.AdminListen)
 	add("data_dir", "--data", o.DataDir)
-	add("log.level", "--log-level", o.LogLevel)
 	return flags
 }
 

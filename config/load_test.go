@@ -65,8 +65,8 @@ func TestVariables(t *testing.T) {
 func TestVariableProblems(t *testing.T) {
 	_, err := Load(Source{Dir: t.TempDir(), Getenv: env(
 		"TOKENHUB_BACKUP_KEEP", "x", "TOKENHUB_ALERTS_AT", "1,x", "TOKENHUB_DRAIN", "5", "TOKENHUB_TLS_CERT", "c",
-		"OPENAI_API_KEY", "sk-CANARY\nCANARY", "OLLAMA_HOST", "http://me:CANARY@h",
-	), Overrides: Overrides{Listen: "x", LogLevel: "loud"}})
+		"OPENAI_API_KEY", "sk-CANARY\nCANARY", "OLLAMA_HOST", "http://me:CANARY@h", "TOKENHUB_LOG_LEVEL", "loud",
+	), Overrides: Overrides{Listen: "x"}})
 	var bad *Problems
 	if !errors.As(err, &bad) {
 		t.Fatalf("got %v, want problems", err)
@@ -78,8 +78,8 @@ func TestVariableProblems(t *testing.T) {
 		}
 		fields = append(fields, p.Field)
 	}
-	want := []string{"--listen", "--log-level", "OLLAMA_HOST", "OPENAI_API_KEY", "TOKENHUB_ALERTS_AT", "TOKENHUB_BACKUP_KEEP",
-		"TOKENHUB_DRAIN", "TOKENHUB_TLS_CERT"}
+	want := []string{"--listen", "OLLAMA_HOST", "OPENAI_API_KEY", "TOKENHUB_ALERTS_AT", "TOKENHUB_BACKUP_KEEP",
+		"TOKENHUB_DRAIN", "TOKENHUB_LOG_LEVEL", "TOKENHUB_TLS_CERT"}
 	if !slices.Equal(fields, want) {
 		t.Errorf("got problems with %q, want %q", fields, want)
 	}

@@ -75,15 +75,15 @@ func scheduledBackup(ctx context.Context, cfg config.Backup, store backupSource,
 	if made, err = backupFiles(cfg.Dir); err != nil {
 		return file, err
 	}
-	for len(made) > max(1, cfg.Keep) {
-		if made[0].path == file { // the clock was set back: never the new one
-			made = append(made[1:], made[0])
-			continue
-		}
-		if err := os.Remove(made[0].path); err != nil {
+	// Those from the future, made under a wrong clock, go before all others: they
+	// would stay for as long as it was wrong, and the real ones would go.
+	if i := slices.IndexFunc(made, func(b backupFile) bool { return b.made.After(now) }); i >= 0 {
+		made = slices.Concat(made[i:], made[:i])
+	}
+	for _, b := range made[:max(0, len(made)-max(1, cfg.Keep))] {
+		if err := os.Remove(b.path); err != nil {
 			return file, err
 		}
-		made = made[1:]
 	}
 	return file, nil
 }

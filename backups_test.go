@@ -85,6 +85,33 @@ func TestScheduledBackups(t *testing.T) {
 	make("")
 }
 
+// Backups from the future, made while the clock was wrong, counted as the newest:
+// as many as are kept left room for one real one, which each new one drove out.
+func TestBackupsFromTheFutureGoFirst(t *testing.T) {
+	dir := t.TempDir()
+	cfg := config.Backup{Every: 24 * time.Hour, Keep: 3, Dir: dir}
+	for _, future := range []string{"tokenhub-20310101-000000.db", "tokenhub-20310102-000000.db", "tokenhub-20310103-000000.db"} {
+		if err := os.WriteFile(filepath.Join(dir, future), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now := time.Date(2026, 3, 1, 4, 5, 6, 0, time.UTC)
+	for _, want := range [][]string{
+		{"tokenhub-20260301-040506.db", "tokenhub-20310102-000000.db", "tokenhub-20310103-000000.db"},
+		{"tokenhub-20260301-040506.db", "tokenhub-20260302-040506.db", "tokenhub-20310103-000000.db"},
+		{"tokenhub-20260301-040506.db", "tokenhub-20260302-040506.db", "tokenhub-20260303-040506.db"},
+		{"tokenhub-20260302-040506.db", "tokenhub-20260303-040506.db", "tokenhub-20260304-040506.db"},
+	} {
+		if _, err := scheduledBackup(t.Context(), cfg, copies{}, now); err != nil {
+			t.Fatal(err)
+		}
+		if got := names(t, dir); !slices.Equal(got, want) {
+			t.Errorf("on %s: %q, want %q", now.Format(time.DateOnly), got, want)
+		}
+		now = now.Add(24 * time.Hour)
+	}
+}
+
 // A backup that was killed leaves a part of one behind; it goes when the next one
 // is made, unless somebody may still be writing it.
 func TestTornBackupsAreRemoved(t *testing.T) {

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -349,5 +352,41 @@ func TestGenericWebhook(t *testing.T) {
 	}
 	if !strings.HasPrefix(results[1].Error(), "target 2 (nonsense): ") {
 		t.Errorf("%v", results[1])
+	}
+}
+
+// A limit of 7, 14, 28, 55 or 109 was used up and nobody was told: in floating
+// point 100 % of it was a little more than the limit.
+func TestPercentagesAreExact(t *testing.T) {
+	limits := []int64{math.MaxInt64, math.MaxInt64 - 1, math.MaxInt64/100*100 + 7, 1<<53 + 1, 1e15 + 7, 1e18 + 99}
+	for n := range int64(20_000) {
+		limits = append(limits, n+1)
+	}
+	for _, limit := range limits {
+		if got := share(limit, 100); got != limit {
+			t.Fatalf("100 %% of %d is %d", limit, got)
+		}
+		for percent := 1; percent <= 100; percent++ {
+			exact := new(big.Int).Mul(big.NewInt(limit), big.NewInt(int64(percent)))
+			exact.Add(exact, big.NewInt(99)).Div(exact, big.NewInt(100))
+			if got := share(limit, percent); !exact.IsInt64() || got != exact.Int64() {
+				t.Fatalf("%d %% of %d is %d, want %s", percent, limit, got, exact)
+			}
+		}
+	}
+	for _, limit := range []int64{7, 14, 28, 55, 56, 109, 1<<53 + 1, math.MaxInt64} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, db.Limits{MonthlyTokens: limit})
+			a, stop := w.run()
+			defer stop()
+			a.Notice("k", monthly(limit-1))
+			if got := w.messages(); slices.ContainsFunc(got, func(m string) bool { return strings.Contains(m, "used up") }) {
+				t.Errorf("one below %d: %q", limit, got)
+			}
+			a.Notice("k", monthly(limit))
+			if got := w.messages(); len(got) != 1 || !strings.Contains(got[0], "used up") {
+				t.Errorf("at %d: %q", limit, got)
+			}
+		})
 	}
 }

@@ -28,8 +28,7 @@ func (a *Alerts) look(b budget) {
 	reached := 0
 	at := a.o.Config().Alerts.At
 	for _, percent := range at {
-		// A division, since the product may be too large for an int64.
-		if percent > reached && float64(b.used) >= float64(b.max)/100*float64(percent) {
+		if percent > reached && b.used >= share(b.max, percent) {
 			reached = percent
 		}
 	}
@@ -66,6 +65,14 @@ func (a *Alerts) look(b budget) {
 	for _, id := range ids {
 		a.made[id] = &made{ends: ends}
 	}
+}
+
+// share is what a percentage of a limit comes to, rounded up. It divides first,
+// since the product may be too large for an int64, and not by a float64, in which
+// 7/100*100 is more than 7.
+func share(most int64, percent int) int64 {
+	p := int64(percent)
+	return most/100*p + (most%100*p+99)/100
 }
 
 // load reads what was sent before; what was noticed meanwhile stays.

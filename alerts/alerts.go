@@ -75,7 +75,9 @@ type Alerts struct {
 
 // alert is one message that has to be sent.
 type alert struct {
-	ids     []string // of this alert and of the lower ones that it stands for
+	id      string
+	ids     []string // its own and those of the lower ones that it stands for
+	ends    int64    // of the window, as in made
 	message string
 }
 
@@ -174,25 +176,33 @@ func (a *Alerts) Run(ctx context.Context) error {
 	}
 }
 
-// deliver sends an alert to all targets, and writes down that it was sent when
-// each has taken it or was given up.
+// deliver sends an alert to all targets that have not taken it before a restart,
+// and writes down that it was sent when each has taken it or was given up.
 func (a *Alerts) deliver(ctx context.Context, one alert) {
-	var targets sync.WaitGroup
-	for i, target := range a.o.Config().Alerts.URLs {
-		targets.Go(func() { a.try(ctx, i, target, one.message) })
+	targets := a.o.Config().Alerts.URLs
+	var open sync.WaitGroup
+	for i, target := range targets {
+		if a.took(one, target) {
+			continue
+		}
+		open.Go(func() {
+			if a.try(ctx, i, target, one.message) {
+				a.take(one, target)
+				a.writeDown(ctx)
+			}
+		})
 	}
-	targets.Wait()
+	open.Wait()
 	if ctx.Err() != nil {
 		return
 	}
-	a.mu.Lock()
-	for _, id := range one.ids {
-		if m := a.made[id]; m != nil {
-			m.sent = true
-		}
-	}
-	a.mu.Unlock()
-	if err := a.save(ctx); err != nil {
+	a.finish(one, targets)
+	a.writeDown(ctx)
+}
+
+// writeDown saves what was sent, also what was taken at the very end.
+func (a *Alerts) writeDown(ctx context.Context) {
+	if err := a.save(context.WithoutCancel(ctx)); err != nil {
 		a.o.Log.Error().Err(err).Msg("alerts: it can't be written down what was sent; it may come again after a restart")
 	}
 }
@@ -200,16 +210,21 @@ func (a *Alerts) deliver(ctx context.Context, one alert) {
 // pauses are the waits before each further try to reach a target.
 var pauses = []time.Duration{2 * time.Second, 15 * time.Second, time.Minute, 5 * time.Minute}
 
-func (a *Alerts) try(ctx context.Context, number int, target config.Secret, message string) {
+// try sends a message to a target, again after each of the pauses, and reports
+// whether it was taken.
+func (a *Alerts) try(ctx context.Context, number int, target config.Secret, message string) bool {
 	for n := 0; ; n++ {
 		err := a.send(ctx, target, message)
-		if err == nil || ctx.Err() != nil {
-			return
+		if err == nil {
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
 		}
 		event := a.o.Log.Warn().Int("target", number+1).Str("service", service(target)).Str("cause", scrub(err, target))
 		if n == len(pauses) {
 			event.Msg("alerts: a target was given up; alerts.urls may be wrong")
-			return
+			return false
 		}
 		event.Dur("again_in", pauses[n]).Msg("alerts: a target can't be reached")
 		wait := time.NewTimer(pauses[n])
@@ -217,7 +232,7 @@ func (a *Alerts) try(ctx context.Context, number int, target config.Secret, mess
 		case <-wait.C:
 		case <-ctx.Done():
 			wait.Stop()
-			return
+			return false
 		}
 	}
 }

@@ -390,3 +390,42 @@ func TestPercentagesAreExact(t *testing.T) {
 		})
 	}
 }
+
+// While one of two targets was down, a restart told the other one again.
+func TestARestartTellsOnlyWhoWasNotTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, db.Limits{MonthlyTokens: 1000})
+		dead := config.Secret("discord://s3cr3t-token@channel")
+		w.cfg.Alerts.URLs = append(w.cfg.Alerts.URLs, dead)
+		w.fail[dead.Reveal()] = errors.New("down")
+		for range 2 {
+			a, stop := w.run()
+			a.Notice("k", monthly(900))
+			synctest.Wait()
+			stop()
+		}
+		if got := w.messages(); len(got) != 1 {
+			t.Errorf("the living target got %q", got)
+		}
+		if text, err := w.store.Setting(t.Context(), setting); err != nil || strings.Contains(text, "s3cr3t") {
+			t.Errorf("%s, %v", text, err)
+		}
+		delete(w.fail, dead.Reveal())
+		a, stop := w.run()
+		a.Notice("k", monthly(900))
+		if got := w.messages(); len(got) != 1 {
+			t.Errorf("the other one came back and got %q", got)
+		}
+		stop()
+		// All were told: one entry, for good.
+		if text, err := w.store.Setting(t.Context(), setting); err != nil || strings.Count(text, ":") != 1 {
+			t.Errorf("%s, %v", text, err)
+		}
+		a, stop = w.run()
+		defer stop()
+		a.Notice("k", monthly(900))
+		if got := w.messages(); len(got) != 0 {
+			t.Errorf("again: %q", got)
+		}
+	})
+}

@@ -2,15 +2,18 @@ package alerts
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 
+	"tokenhub/config"
 	"tokenhub/db"
 )
 
 // setting is where it is written down what was sent: JSON, from the alert to the
-// end of its window in Unix seconds, 0 for a window without end.
+// end of its window in Unix seconds, 0 for a window without end. While one is on
+// its way to some of the targets, there is an entry for each that has taken it.
 const setting = "alerts.sent"
 
 // maxSent bounds what is written down.
@@ -58,7 +61,7 @@ func (a *Alerts) look(b budget) {
 		return
 	}
 	select {
-	case a.due <- alert{ids: ids, message: b.message(reached)}:
+	case a.due <- alert{id: id(reached), ids: ids, ends: ends, message: b.message(reached)}:
 	default:
 		return
 	}
@@ -73,6 +76,41 @@ func (a *Alerts) look(b budget) {
 func share(most int64, percent int) int64 {
 	p := int64(percent)
 	return most/100*p + (most%100*p+99)/100
+}
+
+// takenID names the entry of a target that has taken an alert. The target is a
+// secret: a few bits of its hash tell it from the others, and nobody what it is.
+func takenID(one alert, target config.Secret) string {
+	sum := sha256.Sum256([]byte(target.Reveal()))
+	return fmt.Sprintf("%s %x", one.id, sum[:3])
+}
+
+// took reports whether a target has taken an alert.
+func (a *Alerts) took(one alert, target config.Secret) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.made[takenID(one, target)] != nil
+}
+
+// take notes that a target has taken an alert.
+func (a *Alerts) take(one alert, target config.Secret) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.made[takenID(one, target)] = &made{ends: one.ends, sent: true}
+}
+
+// finish notes that an alert was sent to all that can be reached.
+func (a *Alerts) finish(one alert, targets []config.Secret) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, id := range one.ids {
+		if m := a.made[id]; m != nil {
+			m.sent = true
+		}
+	}
+	for _, target := range targets {
+		delete(a.made, takenID(one, target))
+	}
 }
 
 // load reads what was sent before; what was noticed meanwhile stays.

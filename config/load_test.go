@@ -218,3 +218,17 @@ func TestOutputField(t *testing.T) {
 		}
 	}
 }
+
+// Two receivers in an SMTP URL cut it in two in the variable, and the answer was
+// that it has no scheme.
+func TestCommaInAnAlertURL(t *testing.T) {
+	const smtp = "smtp://mail.example:25/?from=hub@example.com&to=a@example.com"
+	_, err := Load(Source{Dir: t.TempDir(), Getenv: env("TOKENHUB_ALERTS_URLS", smtp+",b@example.com")})
+	if err == nil || !strings.Contains(err.Error(), "TOKENHUB_ALERTS_URLS: ") || !strings.Contains(err.Error(), "%2C") {
+		t.Errorf("got %v", err)
+	}
+	c, err := Load(Source{Dir: t.TempDir(), Getenv: env("TOKENHUB_ALERTS_URLS", smtp+"%2Cb@example.com, ntfy://ntfy.sh/t")})
+	if err != nil || len(c.Alerts.URLs) != 2 || c.Alerts.URLs[0] != smtp+"%2Cb@example.com" {
+		t.Errorf("got %v, %v", c, err)
+	}
+}

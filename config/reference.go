@@ -8,6 +8,9 @@ import (
 
 var errNoAlertURL = errors.New("is not the URL of a notification service: it has no scheme, like ntfy://ntfy.sh/topic")
 
+// errNoAlertURLs is that of a variable, in which a URL may have been cut in two.
+var errNoAlertURLs = fmt.Errorf("%w; commas separate URLs here, write one within a URL as %%2C", errNoAlertURL)
+
 // maxSecret is the size up to which a file is taken for one that holds a secret.
 const maxSecret = 64 << 10
 

@@ -79,6 +79,9 @@ func (r *reader) asAlertURL(l layer) (Secret, error) {
 		return url, err // it may be what refers to one
 	}
 	if scheme, rest, ok := strings.Cut(url.Reveal(), "://"); err == nil && (!ok || scheme == "" || rest == "") {
+		if l.plain {
+			return "", errNoAlertURLs
+		}
 		return "", errNoAlertURL
 	}
 	return url, err

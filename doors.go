@@ -157,10 +157,17 @@ func (d *doors) close() {
 type certificates struct {
 	current func() *config.Config
 
-	mu      sync.Mutex // guards what follows
-	looked  time.Time
-	changed [2]time.Time
-	cert    *tls.Certificate
+	mu     sync.Mutex // guards what follows
+	looked time.Time
+	files  [2]certificateFile
+	cert   *tls.Certificate
+}
+
+// certificateFile is a file as it was when it was read.
+type certificateFile struct {
+	path    string
+	changed time.Time
+	size    int64
 }
 
 // certificateEvery is how often the files are looked at.
@@ -174,13 +181,13 @@ func (c *certificates) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	}
 	c.looked = time.Now()
 	cfg := c.current()
-	var changed [2]time.Time
-	for i, file := range []string{cfg.TLSCert, cfg.TLSKey} {
-		if info, err := os.Stat(file); err == nil {
-			changed[i] = info.ModTime()
+	files := [2]certificateFile{{path: cfg.TLSCert}, {path: cfg.TLSKey}}
+	for i, file := range files {
+		if info, err := os.Stat(file.path); err == nil {
+			files[i].changed, files[i].size = info.ModTime(), info.Size()
 		}
 	}
-	if c.cert != nil && changed == c.changed {
+	if c.cert != nil && files == c.files {
 		return c.cert, nil
 	}
 	cert, err := tls.LoadX509KeyPair(cfg.TLSCert, cfg.TLSKey)
@@ -190,6 +197,6 @@ func (c *certificates) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		}
 		return nil, fmt.Errorf("tls_cert and tls_key: %w", err)
 	}
-	c.cert, c.changed = &cert, changed
+	c.cert, c.files = &cert, files
 	return c.cert, nil
 }

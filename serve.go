@@ -131,12 +131,13 @@ func (s *server) run(ctx context.Context, cfg *config.Config, doors *doors, hang
 	case <-ctx.Done():
 	case <-work.Done(): // a part failed
 	}
-	s.log.Info().Dur("drain", cfg.Drain).Msg("stopping: running answers may finish; a second signal ends them at once")
+	longest := s.current.Load().Drain // a reload may have changed it
+	s.log.Info().Dur("drain", longest).Msg("stopping: running answers may finish; a second signal ends them at once")
 	s.stopping.Store(true)
 	s.gateway.Close()
 	closed := make(chan struct{})
 	go func() { defer close(closed); doors.shutdown() }()
-	drain, cancel := context.WithTimeout(context.Background(), s.current.Load().Drain)
+	drain, cancel := context.WithTimeout(context.Background(), longest)
 	s.gateway.Drain(drain)
 	cancel()
 	// All answers are settled. Their last bytes are on their way; connections

@@ -246,6 +246,21 @@ func startProgram(t *testing.T, args ...string) *started {
 	return p
 }
 
+// says waits until the log holds a text.
+func (p *started) says(t *testing.T, text string) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	late := time.After(10 * time.Second)
+	for !strings.Contains(p.stderr.String(), text) {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("the log does not say %q: %s", text, p.stderr)
+		}
+	}
+}
+
 // lockedBuffer is what a running program has said.
 type lockedBuffer struct {
 	mu   sync.Mutex
@@ -331,14 +346,20 @@ func TestHangupDuringTheStart(t *testing.T) {
 	}
 	<-mine
 	goOn()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	late := time.After(10 * time.Second)
-	for !strings.Contains(p.stderr.String(), "the configuration was read again") {
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatalf("no reload follows: %s", p.stderr)
-		}
+	p.says(t, "the configuration was read again")
+}
+
+// The log named the drain of the start, whatever a reload had made of it.
+func TestTheEndNamesTheDrainInForce(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "config.toml")
+	writeFile(t, file, "listen = \"127.0.0.1:0\"\ndrain = \"9s\"\n")
+	p := startProgram(t, "--config", file)
+	p.says(t, "TokenHub is ready")
+	writeFile(t, file, "listen = \"127.0.0.1:0\"\ndrain = \"2s\"\n")
+	if code := run(t.Context(), []string{"reload", "--config", file}, env(), strings.NewReader(""), io.Discard, io.Discard); code != cli.ExitDone {
+		t.Fatalf("the reload ends with %d", code)
 	}
+	p.stop()
+	p.says(t, `"drain":2000`)
 }

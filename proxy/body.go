@@ -36,6 +36,9 @@ type fields struct {
 	n, bestOf  int64
 	prompts    int64
 	background bool
+	// further is a field that names other models than that of "model", which a
+	// provider may answer with; empty = there is none.
+	further string
 
 	open     int  // index behind the opening brace
 	empty    bool // {}
@@ -81,8 +84,14 @@ func scan(body []byte) (*fields, error) {
 		}
 		from := c.i
 		if at < 0 {
-			if c.next() == '[' && isPrompt(raw) {
-				return f.countPrompts(c)
+			switch c.next() {
+			case '[':
+				if isPrompt(raw) {
+					return f.countPrompts(c)
+				}
+				fallthrough
+			case '{':
+				f.noteFurther(raw)
 			}
 			return c.value(1)
 		}
@@ -143,6 +152,23 @@ func controlledName(name []byte) (int, error) {
 		}
 	}
 	return -1, nil
+}
+
+// furtherFields are those in which OpenRouter and LiteLLM take more models, to
+// answer with when the first one does not:
+// openrouter.ai/docs/guides/routing/model-fallbacks, docs.litellm.ai/docs/proxy/reliability.
+var furtherFields = [2]string{"models", "fallbacks"}
+
+// noteFurther notes a field that names further models.
+func (f *fields) noteFurther(raw []byte) {
+	if len(raw) > 6*len("fallbacks") {
+		return
+	}
+	for _, name := range furtherFields {
+		if len(raw) >= len(name) && unescape(raw) == name {
+			f.further = name
+		}
+	}
 }
 
 // isPrompt reports whether a field's name is that of the prompts of a

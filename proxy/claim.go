@@ -29,8 +29,9 @@ type demand struct {
 	bound int64
 	// besides is what else than tokens is charged.
 	besides amounts
-	// background: the answer is made after the call is over.
-	background bool
+	// background: the answer is made after the call is over. further: another model
+	// may make it.
+	background, further bool
 }
 
 // demandOf works out what a call may use at most.
@@ -42,8 +43,13 @@ func demandOf(key *db.Key, call *Call, r *route, body *payload) (demand, *Error)
 	if body.fields != nil && body.fields.background && (key.Limits.Tokens() || key.Limits.USD()) {
 		return demand{}, failf("endpoint_not_metered", "The usage of a background response can't be counted. Send it without \"background\" with this API key.")
 	}
-	d := demand{endpoint: e, input: estimateInput(body), besides: amounts{calls: 1}, contexts: 1,
-		background: body.fields != nil && body.fields.background}
+	d := demand{endpoint: e, input: estimateInput(body), besides: amounts{calls: 1}, contexts: 1}
+	if body.fields != nil {
+		d.background, d.further = body.fields.background, body.fields.further != ""
+		if d.further && (len(key.Models) > 0 || key.Limits.USD()) {
+			return d, failf("model_not_allowed", "The field %q names further models. This API key has a list of models or a limit in USD, and may name one model per request, in \"model\".", body.fields.further)
+		}
+	}
 	switch {
 	case e.readsOnly():
 		d.contexts = 0
@@ -147,6 +153,9 @@ func (s *state) claim(key *db.Key, d demand, t target, now time.Time) (db.Claim,
 	c.Input = d.within(contextWindow(t.served))
 	if d.background && t.provider.MonthlyUSD > 0 {
 		return c, failf("endpoint_not_metered", "The usage of a background response can't be counted, and the provider %q has a monthly cap in USD. Send it without \"background\".", t.provider.Name)
+	}
+	if d.further && t.provider.MonthlyUSD > 0 {
+		return c, failf("endpoint_not_metered", "The provider %q has a monthly cap in USD, and what further models cost can't be counted. Name one model, in \"model\".", t.provider.Name)
 	}
 	price, ok := s.prices.lookupFor(d, t.provider.Name, t.served)
 	if !ok {

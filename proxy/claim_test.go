@@ -124,14 +124,18 @@ func TestSoundByItsAddress(t *testing.T) {
 	refused(t, "an address", resp, body, 403, "permission_error", "model_not_priced")
 }
 
-// A response in the background is nothing that the cap of a provider could count.
-func TestBackgroundAtACappedProvider(t *testing.T) {
+// The cap of a provider could not count a response in the background, nor what
+// another model takes.
+func TestUncountedAtACappedProvider(t *testing.T) {
 	for capped, status := range map[int64]int{0: 200, 1_000_000: 403} {
 		t.Run(strconv.Itoa(status), func(t *testing.T) {
 			d := newDoor(t, newFake(t, good).URL, func(c *config.Config) { priced(c); c.Providers[0].MonthlyUSD = capped })
-			resp, body := d.send("POST", "/v1/responses", `{"model":"m","background":true,"max_output_tokens":5}`, "X-Api-Key", d.key("k", nil))
-			if resp.StatusCode != status {
-				t.Errorf("%d %s", resp.StatusCode, body)
+			key := d.key("k", nil)
+			for _, field := range []string{`"background":true`, `"models":["x"]`} {
+				resp, body := d.send("POST", "/v1/responses", `{"model":"m",`+field+`,"max_output_tokens":5}`, "X-Api-Key", key)
+				if resp.StatusCode != status {
+					t.Errorf("%s: %d %s", field, resp.StatusCode, body)
+				}
 			}
 		})
 	}

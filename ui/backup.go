@@ -37,7 +37,7 @@ func (a *Admin) backup(r *request) error {
 		a.log.Warn().Err(err).Msg("note the backup in the audit trail")
 	}
 	head()
-	r.c.Context().SetBodyStream(file, int(size)) // closes it
+	r.stream(file, int(size))
 	return nil
 }
 

@@ -51,7 +51,7 @@ func (r *request) usageCSV(groupBy []string, rows []usageRow) error {
 	}
 	r.c.Set("Content-Type", "text/csv; charset=utf-8")
 	r.c.Set("Content-Disposition", `attachment; filename="tokenhub-usage.csv"`)
-	return r.c.Status(200).Send(b.Bytes())
+	return r.send(200, b.Bytes())
 }
 
 func (row *usageRow) record(groupBy []string) []string {

@@ -151,7 +151,7 @@ func (r *request) json(status int, v any) error {
 		return err
 	}
 	r.c.Set("Content-Type", "application/json")
-	return r.c.Status(status).Send(body)
+	return r.send(status, body)
 }
 
 // param returns a copy of a part of the path, decoded.

@@ -76,21 +76,24 @@ func short(n int64) string {
 // usd writes micro-dollars for people: to the cent, small amounts to two digits
 // that say something.
 func usd(micro int64) string {
-	v := float64(micro) / 1e6
-	switch {
-	case micro == 0:
-		return "$0"
-	case micro%1e6 == 0:
-		return "$" + number(micro/1e6)
-	case math.Abs(v) >= 100_000:
-		return "$" + short(micro/1e6)
-	case math.Abs(v) >= 0.995:
-		return "$" + number(int64(v)) + fmt.Sprintf("%.2f", v-math.Trunc(v))[1:]
-	case math.Abs(v) >= 0.01:
-		return fmt.Sprintf("$%.2f", v)
+	sign := "$"
+	if micro < 0 {
+		sign, micro = "-$", -micro
 	}
-	digits := 3 - int(math.Ceil(math.Log10(math.Abs(v)))) - 1
-	return "$" + strings.TrimRight(strconv.FormatFloat(v, 'f', min(digits, 6), 64), "0")
+	cents := (micro + 5_000) / 10_000
+	switch {
+	case micro%1e6 == 0:
+		return sign + number(micro/1e6)
+	case cents >= 100_000_00:
+		return sign + short((micro+500_000)/1e6)
+	case micro >= 10_000:
+		return fmt.Sprintf("%s%s.%02d", sign, number(cents/100), cents%100)
+	}
+	unit := int64(1)
+	for micro/unit >= 100 {
+		unit *= 10
+	}
+	return sign + strings.TrimRight(fmt.Sprintf("0.%06d", (micro+unit/2)/unit*unit), "0")
 }
 
 // milliseconds writes a duration as people say it.

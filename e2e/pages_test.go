@@ -56,6 +56,19 @@ func TestPagesKeepUp(t *testing.T) {
 	b.lacks("Laptop")
 }
 
+// The card of a provider whose name holds a dot stays where it is, with what
+// became of the test in it: it vanished.
+func TestPagesTestAProvider(t *testing.T) {
+	h := startHub(t, strings.Replace(friendly(t).config(), `"openai"`, `"llama.cpp"`, 1))
+	h.setPassword(t, password)
+	b := openBrowser(t, h.url)
+	b.signIn()
+	b.open("/providers")
+	b.press("Test llama.cpp with one real, cheap call")
+	b.until(`document.querySelector("[id='p-llama.cpp'] [role=status]")`, "the test leaves no word")
+	b.shows("llama.cpp")
+}
+
 // On a narrow window the menu is behind a button, which a keyboard opens too, and
 // what has the focus is seen.
 func TestPagesOnAPhone(t *testing.T) {

@@ -376,3 +376,18 @@ func TestPagesSayWhatIsWrong(t *testing.T) {
 		}
 	}
 }
+
+// TestSelectorsFindNamesWithDots: pressed at the provider llama.cpp, Test made its
+// card vanish, since #p-llama.cpp is an element of the class cpp.
+func TestSelectorsFindNamesWithDots(t *testing.T) {
+	w := newWorld(t)
+	w.config.Providers[1].Name = "llama.cpp"
+	v := w.pages()
+	page := html.UnescapeString(string(v.get("/providers").body))
+	if !strings.Contains(page, `id="p-llama.cpp"`) || !strings.Contains(page, `hx-select="[id='p-llama.cpp']"`) {
+		t.Errorf("the answer to a test is not found in the page: %s", page)
+	}
+	if m := regexp.MustCompile(`hx-(select|target)="#[^"]*[^\w"-][^"]*"`).FindString(page); m != "" {
+		t.Errorf("%s is no ID alone", m)
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -76,26 +75,5 @@ func headerValues(c *fiber.Ctx, name string) []string {
 // callerAddr returns the caller's address: the peer's or, when the peer is a
 // trusted proxy, the rightmost in X-Forwarded-For that is not one.
 func (a *Admin) callerAddr(c *fiber.Ctx) netip.Addr {
-	return forwarded(peer(c), headerValues(c, "X-Forwarded-For"), a.config().TrustedProxies)
-}
-
-func forwarded(peer netip.Addr, values []string, trusted []netip.Prefix) netip.Addr {
-	isTrusted := func(addr netip.Addr) bool {
-		return slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(addr) })
-	}
-	if !isTrusted(peer) {
-		return peer
-	}
-	hops := strings.Split(strings.Join(values, ","), ",")
-	for _, hop := range slices.Backward(hops) {
-		addr, err := netip.ParseAddr(strings.TrimSpace(hop))
-		if err != nil { // what a trusted proxy did not write can't be followed further
-			return peer
-		}
-		peer = addr.Unmap().WithZone("")
-		if !isTrusted(peer) {
-			return peer
-		}
-	}
-	return peer
+	return auth.CallerAddress(peer(c), headerValues(c, "X-Forwarded-For"), a.config().TrustedProxies)
 }

@@ -241,6 +241,38 @@ func TestCallerAddress(t *testing.T) {
 	}
 }
 
+// TestSessionsPassAProxyWithAPassword: behind a proxy that asks for a password of
+// its own and passes it on, the API answered 401 to the pages, whose links to a
+// backup and to CSV lead there.
+func TestSessionsPassAProxyWithAPassword(t *testing.T) {
+	w := newWorld(t)
+	v := w.pages()
+	unknown, _, err := auth.Mint(auth.Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for authorization, want := range map[string]int{
+		"": 200, "Basic YWRtaW46c2VjcmV0": 200, "Negotiate x": 200, "Bearer": 200, "bearer ": 200,
+		"Bearer " + w.token: 200, "Bearer " + unknown: 401, "bearer\t" + unknown: 401, "Bearer x y": 401,
+	} {
+		for _, path := range []string{"/api/usage?format=csv", "/api/backup"} {
+			if a := v.do("GET", path, nil, "Authorization", authorization); a.status != want {
+				t.Errorf("%s with %q: got %d, want %d", path, authorization, a.status, want)
+			}
+		}
+	}
+	if a := v.do("DELETE", "/api/keys/nobody", nil, "Authorization", "Basic YWRtaW46c2VjcmV0", "Sec-Fetch-Site", "cross-site"); a.status != 403 {
+		t.Errorf("a change from another site: %d", a.status)
+	}
+	if a := v.do("GET", "/metrics", nil, "Authorization", "Basic YWRtaW46c2VjcmV0"); a.status != 401 {
+		t.Errorf("the metrics, which take a token: %d", a.status)
+	}
+	v.cookie = nil
+	if a := v.do("GET", "/api/keys", nil, "Authorization", "Basic YWRtaW46c2VjcmV0"); a.status != 401 {
+		t.Errorf("without a session: %d", a.status)
+	}
+}
+
 func TestTokens(t *testing.T) {
 	w := newWorld(t)
 	v := w.want(201, "POST", "/api/tokens", `{"name":"grafana","read_only":true}`)

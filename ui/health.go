@@ -35,7 +35,7 @@ func state(c *fiber.Ctx, status int, word string) error {
 // is enough; a session is not one.
 func (a *Admin) Metrics(trust Trust) fiber.Handler {
 	return a.serve(trust, func(a *Admin, r *request) error {
-		if trust == Network && len(headerValues(r.c, "Authorization")) == 0 {
+		if r.bySession {
 			return errToken(errors.New("metrics take an admin token, no session"))
 		}
 		var b bytes.Buffer

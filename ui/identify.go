@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -24,7 +25,7 @@ func (a *Admin) identify(ctx context.Context, c *fiber.Ctx, trust Trust) (caller
 		return caller{}, errToken(errors.New("a secret stands in the query"))
 	}
 	shown := headerValues(c, "Authorization")
-	if len(shown) == 0 && a.signedIn(c) != "" {
+	if !slices.ContainsFunc(shown, isBearer) && a.signedIn(c) != "" {
 		return a.identifySession(c)
 	}
 	text, err := auth.Presented(shown, nil, nil)
@@ -49,6 +50,14 @@ func (a *Admin) identify(ctx context.Context, c *fiber.Ctx, trust Trust) (caller
 		who.from = from.String()
 	}
 	return who, nil
+}
+
+// isBearer reports whether the value of an Authorization header presents a token.
+// One of another scheme was meant for a proxy in front, which asks for a password
+// of its own.
+func isBearer(value string) bool {
+	words := strings.Fields(value)
+	return len(words) > 1 && strings.EqualFold(words[0], "bearer")
 }
 
 // queryHasSecret reports whether a whole secret stands in the query, where it

@@ -69,6 +69,8 @@ type caller struct {
 	actor, from string
 	// readOnly callers may only look.
 	readOnly bool
+	// bySession callers have signed in, and show no token.
+	bySession bool
 }
 
 // API returns what mounts the admin API on a router, for callers who are

@@ -96,7 +96,9 @@ func (a *Admin) identifySession(c *fiber.Ctx) (caller, error) {
 	if !a.ownPage(c) && (!looks || c.Get("Sec-Fetch-Site") != "") {
 		return caller{}, errForeign
 	}
-	return a.admin(c), nil
+	who := a.admin(c)
+	who.bySession = true
+	return who, nil
 }
 
 // admin is the caller who has signed in.

@@ -8,9 +8,15 @@ import (
 	"tokenhub/auth"
 )
 
+// errSignedIn is in the way of whoever sits down at a screen that was left open.
+var errSignedIn = errDenied("Who is signed in changes the password under Settings, which asks for the current one. Programs use an admin token.")
+
 // setPassword sets the admin password: a text, or its argon2id hash as a PHC
 // string.
 func (a *Admin) setPassword(r *request) error {
+	if r.bySession {
+		return errSignedIn
+	}
 	text, err := parsePassword(r)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package ui
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -159,6 +160,23 @@ func TestAdminPassword(t *testing.T) {
 	if stored() != phc {
 		t.Errorf("a refused password was stored")
 	}
+}
+
+// TestSessionsChangeNoPasswordUnasked: the form asks for the current password, so
+// that nobody takes over what was left open, but a script of a line did not.
+func TestSessionsChangeNoPasswordUnasked(t *testing.T) {
+	w := newWorld(t)
+	v := w.pages()
+	w.base = v.base
+	cookie := v.cookie.Name + "=" + v.cookie.Value
+	got := w.refused(403, "permission_denied", "PUT", "/api/admin/password", `{"password":"another horse"}`, "Authorization", "", "Cookie", cookie, "Sec-Fetch-Site", "same-origin")
+	if !strings.Contains(got, "Settings") {
+		t.Errorf("nobody is told where it can be changed: %s", got)
+	}
+	if err := w.admin.password.Check(t.Context(), adminPassword, netip.Addr{}); err != nil {
+		t.Errorf("the old password: %v", err)
+	}
+	w.want(200, "PUT", "/api/admin/password", `{"password":"another horse"}`, "Cookie", cookie)
 }
 
 func TestHealth(t *testing.T) {

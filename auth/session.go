@@ -49,7 +49,13 @@ func (s *Sessions) Create() (id string) {
 }
 
 // Check reports whether the session lives, and if so keeps it from idling.
-func (s *Sessions) Check(id string) bool {
+func (s *Sessions) Check(id string) bool { return s.check(id, true) }
+
+// Peek reports whether the session lives, and lets it idle: nobody uses a page
+// that asks by itself for what is new.
+func (s *Sessions) Peek(id string) bool { return s.check(id, false) }
+
+func (s *Sessions) check(id string, used bool) bool {
 	if len(id) != secretLen {
 		return false
 	}
@@ -65,8 +71,10 @@ func (s *Sessions) Check(id string) bool {
 		delete(s.live, h)
 		return false
 	}
-	one.used = now
-	s.live[h] = one
+	if used {
+		one.used = now
+		s.live[h] = one
+	}
 	return true
 }
 

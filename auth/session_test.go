@@ -61,6 +61,25 @@ func TestSessions(t *testing.T) {
 	}
 }
 
+// TestSessionsIdleWhileTheyAreLookedAfter: a page that was left open asked for
+// what is new every few seconds, and its session never ended for want of use.
+func TestSessionsIdleWhileTheyAreLookedAfter(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	s := NewSessions(func() time.Time { return now })
+	id := s.Create()
+	now = now.Add(SessionIdle - time.Nanosecond)
+	if !s.Peek(id) {
+		t.Error("dead before twelve hours")
+	}
+	now = now.Add(time.Nanosecond)
+	if s.Peek(id) || s.Check(id) {
+		t.Error("lives after twelve idle hours")
+	}
+	if s.Peek("") || s.Peek(random()) {
+		t.Error("an ID that was never made lives")
+	}
+}
+
 func TestSessionsAreBounded(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	s := NewSessions(func() time.Time { return now })

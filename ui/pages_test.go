@@ -182,6 +182,33 @@ func TestPagesAskWhoIsThere(t *testing.T) {
 	}
 }
 
+// TestPagesLeftOpenSignOut: a page that refreshes itself kept its session alive
+// for seven days, whether or not somebody sat before it.
+func TestPagesLeftOpenSignOut(t *testing.T) {
+	w := newWorld(t)
+	v := w.pages()
+	unasked := regexp.MustCompile(`hx-trigger="every [^"]*" hx-headers='\{"` + unaskedHeader + `": "1"\}'`)
+	for _, path := range everyPage {
+		page := v.get(path).body
+		if polls := len(regexp.MustCompile(`hx-trigger="[^"]*every `).FindAll(page, -1)); polls != len(unasked.FindAll(page, -1)) {
+			t.Errorf("%s asks by itself, and does not say so", path)
+		}
+	}
+	for range 11 {
+		w.pass(time.Hour)
+		if a := v.do("GET", "/", nil, "HX-Request", "true", unaskedHeader, "1"); a.status != 200 {
+			t.Fatalf("signed out too early: %d", a.status)
+		}
+	}
+	w.pass(time.Hour)
+	if a := v.do("GET", "/", nil, "HX-Request", "true", unaskedHeader, "1"); a.status != 401 || a.header.Get("HX-Redirect") != "/sign-in" {
+		t.Errorf("after twelve hours that nobody used it: %d", a.status)
+	}
+	if a := v.get("/"); a.status != 303 {
+		t.Errorf("the session came back: %d", a.status)
+	}
+}
+
 // TestPagesBelieveTheirOwn: a change has to come from a page of this site, on the
 // pages and, with the cookie, at the API.
 func TestPagesBelieveTheirOwn(t *testing.T) {

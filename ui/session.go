@@ -51,11 +51,19 @@ func (a *Admin) cookieName(c *fiber.Ctx) string {
 	return "__Secure-tokenhub_session"
 }
 
+// unaskedHeader marks what a page asks for by itself, see the templates: it is no
+// use of the session.
+const unaskedHeader = "X-TokenHub-Unasked"
+
 // signedIn returns the ID of the session that a request belongs to, empty when it
 // has none that lives.
 func (a *Admin) signedIn(c *fiber.Ctx) string {
+	lives := a.sessions.Check
+	if c.Get(unaskedHeader) != "" {
+		lives = a.sessions.Peek
+	}
 	id := string(c.Request().Header.Cookie(a.cookieName(c)))
-	if id == "" || !a.sessions.Check(id) {
+	if id == "" || !lives(id) {
 		return ""
 	}
 	return id

@@ -219,7 +219,7 @@ func (a *Admin) revokeForm(r *request) error {
 	if err != nil {
 		return err
 	}
-	if strings.TrimSpace(form.Get("confirm")) != k.Name {
+	if oneSpaced(form.Get("confirm")) != oneSpaced(k.Name) {
 		return a.showRevoke(r, 400, "Type the key's name exactly as it stands above.")
 	}
 	if _, err := a.endKey(r, k.ID); err != nil {
@@ -227,3 +227,6 @@ func (a *Admin) revokeForm(r *request) error {
 	}
 	return a.redirect(r, "keys/"+k.ID+"?done=revoked")
 }
+
+// oneSpaced returns text as a browser shows it: several blanks in a row are one.
+func oneSpaced(text string) string { return strings.Join(strings.Fields(text), " ") }

@@ -418,3 +418,20 @@ func TestSelectorsFindNamesWithDots(t *testing.T) {
 		t.Errorf("%s is no ID alone", m)
 	}
 }
+
+// TestRevokeTakesTheNameAsItIsShown: a name with two blanks in a row, of which a
+// browser shows one, could not be typed so that the page took it.
+func TestRevokeTakesTheNameAsItIsShown(t *testing.T) {
+	w := newWorld(t)
+	v := w.pages()
+	id, _ := w.key(`{"name":"chat  app\u00a0 2"}`)
+	to := "/keys/" + id + "/revoke"
+	for _, wrong := range []string{"", "chat", "chatapp2", "chat app"} {
+		if a := v.post(to, url.Values{"confirm": {wrong}}); a.status != 400 {
+			t.Errorf("%q: %d", wrong, a.status)
+		}
+	}
+	if a := v.post(to, url.Values{"confirm": {" chat app 2"}}); a.status != 303 {
+		t.Errorf("the name as it is shown: %d %s", a.status, a.body)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"path"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -65,10 +66,19 @@ func (a *Admin) Pages() func(fiber.Router) {
 	a.assets = loadAssets()
 	a.templates = sync.OnceValue(a.loadTemplates)
 	return func(r fiber.Router) {
+		seen := map[string]bool{}
 		for _, s := range sights() {
 			h := a.show(s)
 			r.Add(s.method, s.path, h)
 			if s.method == "GET" {
+				r.Add("HEAD", s.path, h)
+				seen[s.path] = true
+			}
+		}
+		for _, s := range sights() {
+			if !seen[s.path] {
+				h := a.show(sight{handle: above(s.path, seen)})
+				r.Add("GET", s.path, h)
 				r.Add("HEAD", s.path, h)
 			}
 		}
@@ -79,6 +89,20 @@ func (a *Admin) Pages() func(fiber.Router) {
 				r.Get("/favicon.ico", file.serve)
 			}
 		}
+	}
+}
+
+// above leads from the address of a form, which stays in the browser with the
+// form's answer, to the page that it lies below.
+func above(address string, seen map[string]bool) func(*Admin, *request) error {
+	page := path.Dir(address)
+	for !seen[page] {
+		page = path.Dir(page)
+	}
+	parts := strings.Count(strings.TrimSuffix(page, "/"), "/")
+	return func(a *Admin, r *request) error {
+		own := strings.Split(strings.TrimPrefix(r.c.Path(), "/"), "/")
+		return a.redirect(r, strings.Join(own[:parts], "/"))
 	}
 }
 

@@ -435,3 +435,34 @@ func TestRevokeTakesTheNameAsItIsShown(t *testing.T) {
 		t.Errorf("the name as it is shown: %d %s", a.status, a.body)
 	}
 }
+
+// TestAddressesOfFormsLeadToTheirPages: who reloaded what a form had answered, or
+// found it in the history, was told that there is nothing at this address.
+func TestAddressesOfFormsLeadToTheirPages(t *testing.T) {
+	w := newWorld(t)
+	w.config.BaseURL = "http://hub.lan/ai"
+	v := w.pages()
+	for from, to := range map[string]string{
+		"/settings/alerts": "settings", "/settings/reload": "settings", "/settings/password": "settings", "/settings/sessions": "settings",
+		"/settings/tokens": "settings", "/settings/tokens/x/revoke": "settings", "/providers/llama.cpp/test": "providers", "/providers/a%2Fb/test?x=y": "providers",
+		"/keys/abc/disabled": "keys/abc", "/sign-out": "",
+	} {
+		for _, method := range []string{"GET", "HEAD"} {
+			if a := v.do(method, from, nil); a.status != 303 || a.header.Get("Location") != "/ai/"+to {
+				t.Errorf("%s %s: %d to %s, want /ai/%s", method, from, a.status, a.header.Get("Location"), to)
+			}
+		}
+	}
+	for _, s := range sights() {
+		if a := v.get(strings.ReplaceAll(s.path, ":", "")); a.status == 404 && !strings.Contains(s.path, "/:id") && s.path != "/setup" {
+			t.Errorf("%s: nothing is there", s.path)
+		}
+	}
+	if v.get("/settings").status != 200 {
+		t.Error("signed out by looking")
+	}
+	v.cookie = nil
+	if a := v.get("/settings/reload"); a.status != 303 || a.header.Get("Location") != "/ai/sign-in?next=settings%2Freload" {
+		t.Errorf("without a session: %d to %s", a.status, a.header.Get("Location"))
+	}
+}

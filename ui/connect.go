@@ -145,7 +145,7 @@ name: TokenHub
 version: 1.0.0
 schema: v1
 models:
-  - name: {model}
+  - name: "{model}"
     provider: openai
     model: "{model}"
     apiBase: {base}/v1

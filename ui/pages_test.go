@@ -466,3 +466,19 @@ func TestAddressesOfFormsLeadToTheirPages(t *testing.T) {
 		t.Errorf("without a session: %d to %s", a.status, a.header.Get("Location"))
 	}
 }
+
+// TestContinueSnippetIsYAML: a name such as "@cf/llama: 8b" or "null" stood there
+// without quotes, and the file could not be read, or named no model.
+func TestContinueSnippetIsYAML(t *testing.T) {
+	const model = "@cf/llama: 8b #1"
+	for _, s := range snippets("http://127.0.0.1:8080", keyHere, model) {
+		if s.Name != "continue" {
+			continue
+		}
+		for _, line := range []string{`  - name: "` + model + `"`, `    model: "` + model + `"`} {
+			if !strings.Contains(s.Text, line+"\n") {
+				t.Errorf("%s does not stand in\n%s", line, s.Text)
+			}
+		}
+	}
+}

@@ -44,6 +44,11 @@ func TestPagesKeepUp(t *testing.T) {
 	}
 	b.press("Copy the key")
 	b.until("document.querySelector('#said').textContent === 'Copied.'", "nothing was copied")
+	// Pressed twice it does not stay like that.
+	label := `document.querySelector("[data-copy=secret]").textContent`
+	get(b, chromedp.Evaluate[bool](`document.querySelector("[data-copy=secret]").click() || true`))
+	b.until(label+" === 'Copied'", "the button does not say that it was pressed")
+	b.until(label+" === 'Copy the key' && document.querySelector('[data-copy=secret] .unseen')", "the button does not say again what it does")
 	b.submit("Done")
 	b.shows("An older secret of this key still works until")
 

@@ -31,11 +31,19 @@ async function copy(button) {
       return;
     }
   }
-  const was = button.textContent;
-  button.textContent = "Copied";
   say("Copied.");
-  setTimeout(() => { button.textContent = was; }, 1600);
+  const was = copied.get(button) || { label: [...button.childNodes] };
+  copied.set(button, was);
+  button.replaceChildren("Copied");
+  clearTimeout(was.timer); // pressed again: it says so for longer
+  was.timer = setTimeout(() => {
+    button.replaceChildren(...was.label);
+    copied.delete(button);
+  }, 1600);
 }
+
+// The buttons that say "Copied", with what they say otherwise.
+const copied = new Map();
 
 // say tells people who listen to the page.
 function say(text) {

@@ -3,6 +3,7 @@ package ui
 import (
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -50,8 +51,11 @@ func parseRevision(f field) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, err := parseWhole(f.name, text)
-	return uint64(n), err
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || n == 0 {
+		return 0, errInvalid("%s must be one that an earlier answer held: a whole number of at least 1. Leave it out to change the key whatever its revision is.", quote(f.name))
+	}
+	return n, nil
 }
 
 // apply merges the fields into k: what is absent stays, null removes.

@@ -166,6 +166,15 @@ func TestOldRevisionIsAConflict(t *testing.T) {
 		}
 	}
 	w.refused(400, "invalid_request", "PATCH", "/api/keys/"+id, `{"revision":"2"}`)
+	// It was answered in the words for limits: leave it empty for no limit.
+	for _, revision := range []string{"0", "-1", "1.5", "1e3", "99999999999999999999"} {
+		for method, path := range map[string]string{"PATCH": "/api/keys/" + id, "POST": "/api/keys/" + id + "/rotate"} {
+			got := w.refused(400, "invalid_request", method, path, `{"revision":`+revision+`}`)
+			if !strings.HasPrefix(got, `"revision" must be one that an earlier answer held`) {
+				t.Errorf("%s with the revision %s: %s", method, revision, got)
+			}
+		}
+	}
 	w.want(200, "PATCH", "/api/keys/"+id, `{"name":"z","revision":null}`)
 }
 

@@ -31,7 +31,10 @@ type fieldChange struct{ Name, Before, After string }
 
 func (a *Admin) auditPage(r *request) error {
 	query := r.ask("target", "before")
-	body := &auditBody{Target: query["target"], Newest: queryWith(query, "before", "")}
+	body := &auditBody{Target: query["target"]}
+	if query["before"] != "" {
+		body.Newest = queryWith(query, "before", "")
+	}
 	if keep := a.config().Usage.KeepAudit; keep > 0 {
 		body.Keep = plural(int(keep.Hours()/24), "day")
 	}

@@ -482,3 +482,46 @@ func TestContinueSnippetIsYAML(t *testing.T) {
 		}
 	}
 }
+
+// TestListsLeadToOlderAndBack: Older stood outside of what refreshes itself, so a
+// page that was opened with few requests never had it; and from older pages of the
+// audit trail no link led back.
+func TestListsLeadToOlderAndBack(t *testing.T) {
+	w := newWorld(t)
+	v := w.pages()
+	id, _ := w.key(`{"name":"k"}`)
+	for range rowsPerPage + 1 {
+		w.settle(id, "gpt-4o", "gpt-4o", "openai", 1, 1, 1, 200)
+		if err := w.store.AddAudit(t.Context(), db.Audit{Time: start, Actor: "test", Action: "key.rotate", Target: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	older := regexp.MustCompile(`href="([^"]*)">Older<`)
+	newest := regexp.MustCompile(`href="([^"]*)">Newest<`)
+	for path, filter := range map[string]string{"/requests": "status=2xx", "/audit": "target=" + id} {
+		first := string(v.get(path + "?" + filter).body)
+		next := older.FindStringSubmatch(first)
+		if next == nil || newest.MatchString(first) {
+			t.Fatalf("%s: the first page leads to %q: %s", path, next, first)
+		}
+		second := string(v.get(path + html.UnescapeString(next[1])).body)
+		if back := newest.FindStringSubmatch(second); back == nil || back[1] != "?"+filter {
+			t.Errorf("%s: from the second page %q leads back", path, back)
+		}
+	}
+	page := string(v.get("/requests").body)
+	list := page[strings.Index(page, `<div id="list"`):]
+	depth := 0
+	for _, at := range regexp.MustCompile(`</?div\b`).FindAllStringIndex(list, -1) {
+		if depth++; list[at[0]:at[1]] == "</div" {
+			depth -= 2
+		}
+		if depth == 0 {
+			list = list[:at[1]]
+			break
+		}
+	}
+	if !older.MatchString(list) {
+		t.Errorf("what refreshes itself does not lead to older requests: %s", list)
+	}
+}

@@ -196,7 +196,7 @@ func (a *Alerts) deliver(ctx context.Context, one alert) {
 	if ctx.Err() != nil {
 		return
 	}
-	a.finish(one, targets)
+	a.finish(one)
 	a.writeDown(ctx)
 }
 

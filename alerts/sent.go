@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"tokenhub/config"
 	"tokenhub/db"
@@ -100,7 +101,7 @@ func (a *Alerts) take(one alert, target config.Secret) {
 }
 
 // finish notes that an alert was sent to all that can be reached.
-func (a *Alerts) finish(one alert, targets []config.Secret) {
+func (a *Alerts) finish(one alert) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, id := range one.ids {
@@ -108,8 +109,12 @@ func (a *Alerts) finish(one alert, targets []config.Secret) {
 			m.sent = true
 		}
 	}
-	for _, target := range targets {
-		delete(a.made, takenID(one, target))
+	for at := range a.made { // also what a target took of the lower ones
+		for _, id := range one.ids {
+			if strings.HasPrefix(at, id+" ") {
+				delete(a.made, at)
+			}
+		}
 	}
 }
 

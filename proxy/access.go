@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"tokenhub/db"
@@ -35,9 +36,11 @@ func admitEndpoint(key *db.Key, call *Call) *Error {
 	if key.Limits.Tokens() || key.Limits.USD() {
 		return failf("endpoint_not_metered", "Usage of %s %s can't be counted, so an API key with a token or USD limit may not call it.", call.Method, call.Path)
 	}
-	if len(key.Models) == 0 {
+	if !restrictsModels(key) {
 		return nil
 	}
+	// Providers may read a path in another spelling than this one's.
+	spelt := strings.ToLower(strings.TrimRight(unescapePath(call.Path), "/"))
 	switch {
 	case call.Upgrade:
 		// Elsewhere each message names a model of its own, and of several names in
@@ -48,8 +51,8 @@ func admitEndpoint(key *db.Key, call *Call) *Error {
 	case call.Method == "GET", call.Method == "HEAD":
 	case hidesModel(call.Path):
 		return failf("endpoint_not_metered", "The model of %s %s stands in a stored object, so an API key with a list of models may not call it.", call.Method, call.Path)
-	case e == other && endpointOf(strings.TrimRight(unescapePath(call.Path), "/")) != other:
-		return failf("endpoint_not_metered", "An API key with a list of models has to spell the path exactly: %s.", strings.TrimRight(unescapePath(call.Path), "/"))
+	case e == other && endpointOf(spelt) != other:
+		return failf("endpoint_not_metered", "An API key with a list of models has to spell the path exactly: %s.", spelt)
 	}
 	return nil
 }
@@ -58,7 +61,7 @@ func admitEndpoint(key *db.Key, call *Call) *Error {
 // gateway does not see it: inside of a file, a nested object, or an object that
 // is stored at the provider.
 func hidesModel(path string) bool {
-	path = unescapePath(path)
+	path = strings.ToLower(unescapePath(path))
 	for _, stored := range []string{"batches", "messages/batches", "assistants", "threads", "fine_tuning",
 		"fine-tunes", "evals", "realtime", "chatkit", "agents", "workflows"} {
 		if rest, ok := strings.CutPrefix(path, "/v1/"+stored); ok && (rest == "" || rest[0] == '/') {
@@ -106,8 +109,14 @@ func providerAllowed(key *db.Key, name string) bool {
 	return false
 }
 
+// restrictsModels reports whether a key may not call all models: no list means
+// all, and so does one with "*" in it.
+func restrictsModels(key *db.Key) bool {
+	return len(key.Models) > 0 && !slices.Contains(key.Models, "*")
+}
+
 // needsModel reports whether each model call of the key must name its model
 // where it can be read.
 func needsModel(key *db.Key) bool {
-	return len(key.Models) > 0 || key.Limits.Tokens() || key.Limits.USD()
+	return restrictsModels(key) || key.Limits.Tokens() || key.Limits.USD()
 }

@@ -84,16 +84,18 @@ func scan(body []byte) (*fields, error) {
 		}
 		from := c.i
 		if at < 0 {
-			switch c.next() {
-			case '[':
-				if isPrompt(raw) {
-					return f.countPrompts(c)
-				}
-				fallthrough
-			case '{':
+			kind := c.next()
+			if kind == '[' && isPrompt(raw) {
+				return f.countPrompts(c)
+			}
+			from := c.i
+			if err := c.value(1); err != nil {
+				return err
+			}
+			if (kind == '[' || kind == '{') && !hollow(body[from:c.i]) {
 				f.noteFurther(raw)
 			}
-			return c.value(1)
+			return nil
 		}
 		if seen&(1<<at) != 0 {
 			return errDuplicate(controlled[at])
@@ -165,7 +167,7 @@ func (f *fields) noteFurther(raw []byte) {
 		return
 	}
 	for _, name := range furtherFields {
-		if len(raw) >= len(name) && unescape(raw) == name {
+		if string(raw) == name || bytes.IndexByte(raw, '\\') >= 0 && unescape(raw) == name {
 			f.further = name
 		}
 	}

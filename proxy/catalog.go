@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -155,6 +156,7 @@ func (p *provider) refresh(ctx context.Context) (*catalog, error) {
 // pages and the fields in which others tell the context window.
 type modelPage struct {
 	Data    modelEntries `json:"data"`
+	Models  modelEntries `json:"models"` // where others have them
 	HasMore bool         `json:"has_more"`
 	LastID  string       `json:"last_id"`
 }
@@ -186,6 +188,7 @@ func (e *modelEntries) UnmarshalJSON(text []byte) error {
 
 type modelEntry struct {
 	ID            string      `json:"id"`
+	Name          looseText   `json:"name"`
 	Created       looseNumber `json:"created"`
 	CreatedAt     looseText   `json:"created_at"`
 	OwnedBy       looseText   `json:"owned_by"`
@@ -253,6 +256,12 @@ func (p *provider) listPage(ctx context.Context, after string, most int64) (page
 		// Some list a bare array.
 		if json.Unmarshal(body, &page.Data) != nil {
 			return nil, 0, fmt.Errorf("GET %s/models did not answer with a list of models: %w", p.BaseURL, err)
+		}
+	}
+	if page.Data == nil {
+		page.Data = page.Models
+		for i, m := range page.Data {
+			page.Data[i].ID = cmp.Or(m.ID, string(m.Name))
 		}
 	}
 	if page.Data == nil { // an error, say, or a list of another form; not an empty one

@@ -40,13 +40,15 @@ func demandOf(key *db.Key, call *Call, r *route, body *payload) (demand, *Error)
 	if !e.isMetered() || call.Method != "POST" {
 		return demand{}, nil
 	}
-	if body.fields != nil && body.fields.background && (key.Limits.Tokens() || key.Limits.USD()) {
+	// Elsewhere the field means something else: that of an image, say.
+	background := e == responses && body.fields != nil && body.fields.background
+	if background && (key.Limits.Tokens() || key.Limits.USD()) {
 		return demand{}, failf("endpoint_not_metered", "The usage of a background response can't be counted. Send it without \"background\" with this API key.")
 	}
-	d := demand{endpoint: e, input: estimateInput(body), besides: amounts{calls: 1}, contexts: 1}
-	if body.fields != nil {
-		d.background, d.further = body.fields.background, body.fields.further != ""
-		if d.further && (len(key.Models) > 0 || key.Limits.USD()) {
+	d := demand{endpoint: e, input: estimateInput(body), besides: amounts{calls: 1}, contexts: 1, background: background}
+	if body.fields != nil && body.fields.further != "" {
+		d.further = true
+		if restrictsModels(key) || key.Limits.USD() {
 			return d, failf("model_not_allowed", "The field %q names further models. This API key has a list of models or a limit in USD, and may name one model per request, in \"model\".", body.fields.further)
 		}
 	}
@@ -56,7 +58,7 @@ func demandOf(key *db.Key, call *Call, r *route, body *payload) (demand, *Error)
 	case body.fields != nil:
 		d.contexts = body.fields.prompts
 	}
-	if e == audio && body.form != nil && body.form.file {
+	if e == audio && body.form != nil && body.form.file && !body.form.elsewhere {
 		d.uploads = true
 		d.besides.millis = max(0, body.length) * 1000 / bytesPerSecond
 	}

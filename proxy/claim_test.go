@@ -118,10 +118,12 @@ func TestSecondsThatNobodyReports(t *testing.T) {
 func TestSoundByItsAddress(t *testing.T) {
 	d := newDoor(t, calls(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hours of it") }).URL, nil)
 	key := d.key("k", func(k *db.Key) { k.Limits.TotalUSD = 1100 })
-	resp, body := d.send("POST", "/v1/audio/transcriptions", "--x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper-1\r\n"+
-		"--x\r\nContent-Disposition: form-data; name=\"url\"\r\n\r\nhttps://example.com/10h.mp3\r\n--x--\r\n",
-		"X-Api-Key", key, "Content-Type", "multipart/form-data; boundary=x")
-	refused(t, "an address", resp, body, 403, "permission_error", "model_not_priced")
+	const part = "--x\r\nContent-Disposition: form-data; name="
+	for _, decoy := range []string{"", part + "\"other\"; filename=\"a\"\r\n\r\na\r\n", part + "\"file\"; filename=\"a\"\r\n\r\na\r\n"} {
+		form := part + "\"model\"\r\n\r\nwhisper-1\r\n" + decoy + part + "\"url\"\r\n\r\nhttps://example.com/10h.mp3\r\n--x--\r\n"
+		resp, body := d.send("POST", "/v1/audio/transcriptions", form, "X-Api-Key", key, "Content-Type", "multipart/form-data; boundary=x")
+		refused(t, "an address", resp, body, 403, "permission_error", "model_not_priced")
+	}
 }
 
 // The cap of a provider could not count a response in the background, nor what
@@ -131,6 +133,13 @@ func TestUncountedAtACappedProvider(t *testing.T) {
 		t.Run(strconv.Itoa(status), func(t *testing.T) {
 			d := newDoor(t, newFake(t, good).URL, func(c *config.Config) { priced(c); c.Providers[0].MonthlyUSD = capped })
 			key := d.key("k", nil)
+			limited := d.key("limited", func(k *db.Key) { k.Limits.TotalTokens = 100_000 })
+			for _, key := range []string{key, limited} { // where it means the background of the image
+				resp, body := d.send("POST", "/v1/images/generations", `{"model":"m","background":"transparent"}`, "X-Api-Key", key, "Content-Type", "application/json")
+				if resp.StatusCode != 200 {
+					t.Errorf("an image: %d %s", resp.StatusCode, body)
+				}
+			}
 			for _, field := range []string{`"background":true`, `"models":["x"]`} {
 				resp, body := d.send("POST", "/v1/responses", `{"model":"m",`+field+`,"max_output_tokens":5}`, "X-Api-Key", key)
 				if resp.StatusCode != status {

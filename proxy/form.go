@@ -14,8 +14,10 @@ type form struct {
 	modelAt  span // to == 0: not there
 	modelBad bool // there, and not readable as a name
 	n        int64
-	// file says that a part of it is a file, as far as is known.
-	file bool
+	// file says that the part "file" is one, as far as is known, and elsewhere that
+	// a part names its address.
+	elsewhere bool
+	file      bool
 	// tokens is the estimate of the input, as far as the body was scanned.
 	tokens int64
 	// whole says that the body was scanned to its end.
@@ -247,6 +249,9 @@ func (s *formScanner) readHeaders() (more bool, err error) {
 	}
 	s.part = part{open: true, odd: head.odd, file: head.file, from: s.offset + size}
 	if head.named {
+		name := strings.TrimSpace(head.name)
+		s.form.file = s.form.file || head.file && name == "file"
+		s.form.elsewhere = s.form.elsewhere || name == "url"
 		if err := s.beginPart(head.name); err != nil {
 			return false, err
 		}
@@ -286,7 +291,6 @@ func (s *formScanner) endPart(to int, content []byte) {
 	}
 	to = max(to, p.from)
 	if p.file {
-		s.form.file = true
 		size := int64(to - p.from)
 		s.binary += size
 		s.files += max(2000, (size+63)/64)

@@ -173,8 +173,8 @@ func TestAnswersThatAreNoList(t *testing.T) {
 	h := newHub(t, func(cfg *config.Config) { cfg.Models, cfg.Providers[0].Models = nil, nil }, p.URL+"/v1").refreshed()
 	provider := h.g.state.Load().byName["a"]
 	for answer, good := range map[string]bool{
-		`{"models":[{"name":"x"}]}`: false, `{"error":"busy"}`: false, `{"data":"x"}`: false, `"x"`: false, `null`: false,
-		`{"data":null}`: true, `{"data":[]}`: true,
+		`{"error":"busy"}`: false, `{"data":"x"}`: false, `"x"`: false, `null`: false,
+		`{"models":[{"name":"x"}]}`: true, `{"data":null}`: true, `{"data":[]}`: true,
 		`{"data":[{"id":"m","created":"2024-01-01","owned_by":7,"context_length":131072.0,"max_model_len":{}}]}`: true,
 	} {
 		p.become(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, answer) })

@@ -91,7 +91,7 @@ func TestSearchFindsAll(t *testing.T) {
 	}
 	look()
 	d.SetRetention(0, 48*time.Hour, 0) // now the log reaches further back than the roll-ups
-	if err := d.sweep(); err != nil {
+	if err := d.sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	look()

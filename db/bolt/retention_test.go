@@ -34,14 +34,14 @@ func TestRetention(t *testing.T) {
 		}
 		return len(recs), int(total(t, d).Requests), len(entries)
 	}
-	if err := d.sweep(); err != nil {
+	if err := d.sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if r, u, a := count(); r != 10 || u != 10 || a != 11 {
 		t.Errorf("kept for ever: got %d, %d, %d, want 10, 10, 11", r, u, a)
 	}
 	d.SetRetention(2*24*time.Hour, 5*24*time.Hour, 3*24*time.Hour)
-	if err := d.sweep(); err != nil {
+	if err := d.sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	// Days go when the whole of them is too old; audit entries to the moment.

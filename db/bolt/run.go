@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -23,18 +24,44 @@ const (
 // Run syncs and folds the journal, writes down when keys were used, and deletes
 // what is older than it is to be kept, until ctx ends; then it returns nil. What
 // fails is told to Options.OnProblem and tried again.
+//
+// Each of the three has a goroutine of its own: a fold may wait for a backup, and a
+// sweep may take minutes, while the journal is to be synced each second.
 func (d *DB) Run(ctx context.Context) error {
-	sync, fold, used, sweep := time.NewTicker(syncEvery), time.NewTicker(foldEvery), time.NewTicker(usedEvery), time.NewTicker(sweepEvery)
-	for _, t := range []*time.Ticker{sync, fold, used, sweep} {
-		defer t.Stop()
-	}
-	d.tell(d.sweep())
+	var wg sync.WaitGroup
+	wg.Go(func() { each(ctx, syncEvery, func() { d.tell(d.syncJournal()) }) })
+	wg.Go(func() {
+		d.tell(d.sweep(ctx))
+		each(ctx, sweepEvery, func() { d.tell(d.sweep(ctx)) })
+	})
+	d.keepFolded(ctx)
+	wg.Wait()
+	return nil
+}
+
+// each calls fn again and again until ctx ends.
+func each(ctx context.Context, every time.Duration, fn func()) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
-		case <-sync.C:
-			d.tell(d.syncJournal())
+			return
+		case <-tick.C:
+			fn()
+		}
+	}
+}
+
+// keepFolded folds the journal and writes down when keys were used.
+func (d *DB) keepFolded(ctx context.Context) {
+	fold, used := time.NewTicker(foldEvery), time.NewTicker(usedEvery)
+	defer fold.Stop()
+	defer used.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
 		case <-fold.C:
 			_ = d.fold() // tells by itself, once
 		case <-d.journal.crowded:
@@ -43,8 +70,6 @@ func (d *DB) Run(ctx context.Context) error {
 			}
 		case <-used.C:
 			d.tell(d.flushUsed())
-		case <-sweep.C:
-			d.tell(d.sweep())
 		}
 	}
 }
@@ -62,8 +87,9 @@ func (d *DB) syncJournal() error {
 	return d.journal.sync()
 }
 
-// sweep deletes what is older than it is to be kept.
-func (d *DB) sweep() error {
+// sweep deletes what is older than it is to be kept. When ctx ends the rest is
+// left for the next time.
+func (d *DB) sweep(ctx context.Context) error {
 	now := d.now()
 	for _, x := range []struct {
 		bucket string
@@ -77,43 +103,71 @@ func (d *DB) sweep() error {
 		}
 		// A day goes when all of it is too old.
 		oldest := floorDiv(now.Add(-x.keep).Unix(), secondsPerDay)
-		if err := d.dropDays(x.bucket, oldest); err != nil {
+		if err := d.dropDays(ctx, x.bucket, oldest); err != nil {
 			return fmt.Errorf("delete old %s: %w", x.bucket, err)
 		}
 	}
 	if keep := time.Duration(d.keepAudit.Load()); keep > 0 {
-		if err := d.dropAudit(now.Add(-keep)); err != nil {
+		if err := d.dropAudit(ctx, now.Add(-keep)); err != nil {
 			return fmt.Errorf("delete old audit entries: %w", err)
 		}
 	}
 	return nil
 }
 
-// dropDays deletes the days before oldest, one transaction each, so that no
-// writer waits long.
-func (d *DB) dropDays(bucket string, oldest int64) error {
-	for {
-		var name []byte
+// sweepStep is how many records one transaction deletes, so that no writer waits
+// long for it.
+const sweepStep = 10_000
+
+// dropDays deletes the days before oldest, step by step.
+func (d *DB) dropDays(ctx context.Context, bucket string, oldest int64) error {
+	for ctx.Err() == nil {
+		more := false
 		err := d.view(func(tx *bbolt.Tx) error {
 			first, _ := tx.Bucket([]byte(bucket)).Cursor().First()
-			if day, ok := dayOfName(first); ok && day < oldest {
-				name = append(name, first...)
-			}
+			day, ok := dayOfName(first)
+			more = ok && day < oldest
 			return nil
 		})
-		if err != nil || name == nil {
+		if err != nil || !more {
 			return err
 		}
-		err = d.update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte(bucket)).DeleteBucket(name) })
+		err = d.update(func(tx *bbolt.Tx) error { return dropFirst(tx.Bucket([]byte(bucket))) })
 		if err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// dropFirst deletes the first records of the first day, and the day with the last
+// of them.
+func dropFirst(days *bbolt.Bucket) error {
+	name, _ := days.Cursor().First()
+	day := days.Bucket(name)
+	if day == nil {
+		return days.DeleteBucket(name) // which says what it is instead
+	}
+	var old [][]byte
+	c := day.Cursor()
+	id, _ := c.First()
+	for ; id != nil && len(old) < sweepStep; id, _ = c.Next() {
+		old = append(old, id)
+	}
+	if id == nil {
+		return days.DeleteBucket(name)
+	}
+	for _, id := range old {
+		if err := day.Delete(id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // dropAudit deletes the entries before t, a thousand per transaction.
-func (d *DB) dropAudit(t time.Time) error {
-	for {
+func (d *DB) dropAudit(ctx context.Context, t time.Time) error {
+	for ctx.Err() == nil {
 		var old [][]byte
 		err := d.view(func(tx *bbolt.Tx) error {
 			c := tx.Bucket([]byte(bucketAudit)).Cursor()
@@ -149,6 +203,7 @@ func (d *DB) dropAudit(t time.Time) error {
 			return err
 		}
 	}
+	return nil
 }
 
 var _ db.Store = (*DB)(nil)

@@ -33,7 +33,9 @@ func (p *program) openOffline(ctx context.Context, cfg *config.Config) (cli.Offl
 		fmt.Fprintf(p.stderr, "tokenhub: no server runs and there is no data folder yet: making %s\n", cfg.DataDir)
 	}
 	log := zerolog.New(p.stderr).Level(zerolog.ErrorLevel)
-	store, err := openStore(ctx, cfg, log)
+	options := storeOptions(cfg, log)
+	options.KeepZone = true // a command may come from another folder, with another configuration
+	store, err := bolt.Open(ctx, options)
 	if err != nil {
 		return nil, err
 	}

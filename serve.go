@@ -206,9 +206,13 @@ func (s *server) ready(ctx context.Context) error {
 
 // openStore opens the data folder of a configuration.
 func openStore(ctx context.Context, cfg *config.Config, log zerolog.Logger) (*bolt.DB, error) {
-	return bolt.Open(ctx, bolt.Options{Dir: cfg.DataDir, Zone: cfg.Timezone, Version: version,
+	return bolt.Open(ctx, storeOptions(cfg, log))
+}
+
+func storeOptions(cfg *config.Config, log zerolog.Logger) bolt.Options {
+	return bolt.Options{Dir: cfg.DataDir, Zone: cfg.Timezone, Version: version,
 		KeepRequests: cfg.Usage.KeepRequests, KeepRollups: cfg.Usage.KeepRollups, KeepAudit: cfg.Usage.KeepAudit,
-		OnProblem: func(err error) { log.Error().Err(err).Msg("store") }})
+		OnProblem: func(err error) { log.Error().Err(err).Msg("store") }}
 }
 
 // publicApp is what listens on cfg.Listen.

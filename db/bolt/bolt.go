@@ -63,6 +63,9 @@ type Options struct {
 	Now func() time.Time
 	// Zone is where days and months of limits begin; nil means UTC.
 	Zone *time.Location
+	// KeepZone has the zone stay in which the file counts, whatever Zone is: for
+	// who only looks, and may have another configuration than the server.
+	KeepZone bool
 	// KeepRequests, KeepRollups and KeepAudit say how long the log of requests,
 	// the roll-ups and the audit trail are kept; 0 means for ever.
 	KeepRequests, KeepRollups, KeepAudit time.Duration
@@ -176,7 +179,7 @@ func (d *DB) open(ctx context.Context, o Options) error {
 		if err := d.openJournal(o.openFile); err != nil {
 			return err
 		}
-		if err := d.recountIfMoved(); err != nil {
+		if err := d.recountIfMoved(o.KeepZone); err != nil {
 			return err
 		}
 		return d.load()

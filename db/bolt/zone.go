@@ -12,8 +12,9 @@ import (
 
 // SetZone changes where days and months of limits begin. What was used in the
 // day and the month that it now is in zone is summed up from the roll-ups, so to
-// the hour; running reservations go on in the new windows. While it works,
-// claims and settlements wait.
+// the hour; where these do not reach back so far, nothing that counted in the old
+// day or month is forgotten. Running reservations go on in the new windows. While
+// it works, claims and settlements wait.
 func (d *DB) SetZone(zone *time.Location) error {
 	if zone == nil {
 		zone = time.UTC
@@ -30,7 +31,7 @@ func (d *DB) SetZone(zone *time.Location) error {
 	if err := d.fold(); err != nil {
 		return fmt.Errorf("change the time zone: %w: %w", db.ErrStorage, err)
 	}
-	if err := d.recount(zone); err != nil {
+	if err := d.recount(d.zone.Load(), zone); err != nil {
 		return fmt.Errorf("change the time zone: %w: %w", db.ErrStorage, err)
 	}
 	d.zone.Store(zone)
@@ -106,31 +107,47 @@ func (a *account) shift(w windows) {
 	}
 }
 
-// recountIfMoved recounts at Open when the file's windows are those of another zone.
-func (d *DB) recountIfMoved() error {
+// recountIfMoved recounts at Open when the file's windows are those of another
+// zone; with keep that zone goes on to hold.
+func (d *DB) recountIfMoved(keep bool) error {
 	zone := d.zone.Load()
-	var stored string
+	var name string
 	err := d.view(func(tx *bbolt.Tx) error {
-		stored = string(tx.Bucket([]byte(bucketMeta)).Get([]byte(metaZone)))
+		name = string(tx.Bucket([]byte(bucketMeta)).Get([]byte(metaZone)))
 		return nil
 	})
-	if err != nil || stored == zone.String() {
+	if err != nil || name == zone.String() {
 		return err
 	}
-	return d.recount(zone)
+	stored, err := time.LoadLocation(name)
+	if err != nil { // it is not known here
+		stored, keep = time.UTC, false
+	}
+	if keep {
+		d.zone.Store(stored)
+		return nil
+	}
+	return d.recount(stored, zone)
 }
 
-// recount replaces the windows in the file by those that it is in now in zone.
-func (d *DB) recount(zone *time.Location) error {
+// recount replaces the windows in the file, which are those of a zone, by those
+// that it is in now in another one.
+func (d *DB) recount(from, to *time.Location) error {
 	now := d.now()
-	day, month := db.DayOf(now, zone).Start.Unix(), db.MonthOf(now, zone).Start.Unix()
-	keyDays, keyMonths, providers := map[string]sum{}, map[string]sum{}, map[string]sum{}
+	old, w := windows{from}, windows{to}
 	return d.update(func(tx *bbolt.Tx) error {
-		add := func(m map[string]sum, name []byte, start int64, s db.Sums) {
-			x := m[string(name)]
-			m[string(name)] = sum{start, x.requests + s.Requests, plus(x.tokens, s.Usage.Tokens()), plus(x.cost, s.Cost)}
+		first, _ := tx.Bucket([]byte(bucketRollups)).Cursor().First()
+		oldest, there := dayOfName(first)
+		// begin is a window without what was used in it.
+		begin := func(is, was func(time.Time) db.Window) *recounted {
+			start := is(now).Start.Unix()
+			return &recounted{
+				was: was(now).Start.Unix(), start: start, hour: floorDiv(start, secondsPerHour),
+				complete: there && oldest <= floorDiv(start, secondsPerDay), sums: map[string]sum{},
+			}
 		}
-		err := eachRollup(context.Background(), tx, floorDiv(month, secondsPerHour), 1<<40, "", func(r rawRow, sealed []byte) error {
+		days, months, spends := begin(w.day, old.day), begin(w.month, old.month), begin(w.month, old.month)
+		err := eachRollup(context.Background(), tx, min(days.hour, months.hour), 1<<40, "", func(r rawRow, sealed []byte) error {
 			value, err := unseal(bucketRollups, r.key, sealed)
 			if err != nil {
 				return err
@@ -139,37 +156,72 @@ func (d *DB) recount(zone *time.Location) error {
 			if err != nil {
 				return err
 			}
-			if r.hour*secondsPerHour >= day {
-				add(keyDays, r.key, day, s)
-			}
-			add(keyMonths, r.key, month, s)
-			add(providers, r.provider, month, s)
+			days.add(r.hour, r.key, s)
+			months.add(r.hour, r.key, s)
+			spends.add(r.hour, r.provider, s)
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		if err := replaceWindows(tx, bucketCounters, keyDays, keyMonths); err != nil {
+		err = replaceWindows(tx, bucketCounters, func(name string, c *counters) {
+			c.days, c.months = days.of(name, c.days), months.of(name, c.months)
+		})
+		if err != nil {
 			return err
 		}
-		if err := replaceWindows(tx, bucketProviders, nil, providers); err != nil {
+		err = replaceWindows(tx, bucketProviders, func(name string, c *counters) {
+			c.days, c.months = nil, spends.of(name, c.months)
+		})
+		if err != nil {
 			return err
 		}
-		return tx.Bucket([]byte(bucketMeta)).Put([]byte(metaZone), []byte(zone.String()))
+		return tx.Bucket([]byte(bucketMeta)).Put([]byte(metaZone), []byte(to.String()))
 	})
 }
 
-// replaceWindows writes new windows into all counters of a bucket; the totals stay.
-func replaceWindows(tx *bbolt.Tx, bucket string, days, months map[string]sum) error {
+// recounted is what was used in a window of the new zone, by key or provider.
+type recounted struct {
+	// was is where the window of the old zone begins, start that of the new one, in
+	// Unix seconds; hour is the row of the roll-ups that start lies in.
+	was, start, hour int64
+	// complete says that there are roll-ups of all of it.
+	complete bool
+	sums     map[string]sum
+}
+
+// add counts a row. One that start lies within counts as a whole: a limit had
+// better hold too early than be passed.
+func (r *recounted) add(hour int64, name []byte, s db.Sums) {
+	if hour >= r.hour {
+		x := r.sums[string(name)]
+		r.sums[string(name)] = sum{r.start, x.requests + s.Requests, plus(x.tokens, s.Usage.Tokens()), plus(x.cost, s.Cost)}
+	}
+}
+
+// of returns the windows of one key or provider. Where roll-ups are gone, what it
+// used in the old window that it is now is the least.
+func (r *recounted) of(name string, old []sum) []sum {
+	x, found := r.sums[name]
+	if !r.complete {
+		for _, o := range old {
+			if o.start == r.was {
+				x, found = sum{r.start, max(x.requests, o.requests), max(x.tokens, o.tokens), max(x.cost, o.cost)}, true
+			}
+		}
+	}
+	if !found {
+		return nil
+	}
+	return []sum{x}
+}
+
+// replaceWindows has fn change the windows of all counters of a bucket; the
+// totals stay.
+func replaceWindows(tx *bbolt.Tx, bucket string, fn func(name string, c *counters)) error {
 	all := map[string]*counters{}
 	err := eachCounters(tx, bucket, func(name string, c *counters) {
-		c.days, c.months = nil, nil
-		if s, ok := days[name]; ok {
-			c.days = []sum{s}
-		}
-		if s, ok := months[name]; ok {
-			c.months = []sum{s}
-		}
+		fn(name, c)
 		all[name] = c
 	})
 	if err != nil {

@@ -136,7 +136,8 @@ type Ledger interface {
 	Note(ctx context.Context, rec *Record) error
 	// KeyUsage tells where a key stands against its limits at t. Of each kind of
 	// window the engine knows the newest one that was used and the one before it,
-	// so that a clock which is set back a little finds its counters again.
+	// so that a clock which is set back a little finds its counters again. Set back
+	// further, minutes begin anew.
 	KeyUsage(ctx context.Context, id string, t time.Time) (KeyUsage, error)
 	// ProviderSpend tells what was spent and is held at a provider in the month of t.
 	ProviderSpend(ctx context.Context, provider string, t time.Time) (spent, held int64)

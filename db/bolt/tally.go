@@ -93,12 +93,15 @@ func (s *series) find(t time.Time) *tally {
 		}
 	}
 	// A clock that was set back further than what is known must not open an
-	// empty window: such a claim counts in the oldest one.
-	if oldest := s.list[keptWindows-1]; t.Before(oldest.window.Start) {
+	// empty day or month: such a claim counts in the oldest one. Minutes do begin
+	// anew, or that one would be full until the clock is there again.
+	if oldest := s.list[keptWindows-1]; t.Before(oldest.window.Start) && !isMinute(oldest.window) {
 		return oldest
 	}
 	return nil
 }
+
+func isMinute(w db.Window) bool { return w.End.Sub(w.Start) == time.Minute }
 
 // look returns the tally of t to be read only.
 func (s *series) look(t time.Time, window func(time.Time) db.Window) *tally {
@@ -117,16 +120,18 @@ func (s *series) at(t time.Time, window func(time.Time) db.Window) *tally {
 	return s.insert(&tally{window: window(t)})
 }
 
-// insert puts a new tally in its place; the oldest one goes.
+// insert puts a new tally in its place; the oldest one goes. Behind all that are
+// kept it is the first one of a clock that was set back, and the others go.
 func (s *series) insert(one *tally) *tally {
 	i := 0
 	for i < keptWindows && s.list[i] != nil && s.list[i].window.Start.After(one.window.Start) {
 		i++
 	}
-	if i < keptWindows {
-		copy(s.list[i+1:], s.list[i:])
-		s.list[i] = one
+	if i == keptWindows {
+		i, s.list = 0, [keptWindows]*tally{}
 	}
+	copy(s.list[i+1:], s.list[i:])
+	s.list[i] = one
 	return one
 }
 

@@ -74,6 +74,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"Reserve/OpenOutput", testOpenOutput},
 		{"Reserve/Windows", testWindows},
 		{"Reserve/ClockSetBack", testClockSetBack},
+		{"Reserve/ClockSetBackHours", testClockSetBackHours},
 		{"Reserve/LimitsChange", testLimitsChange},
 		{"Reserve/ProviderCap", testProviderCap},
 		{"Reserve/Replaces", testReplaces},

@@ -168,6 +168,46 @@ func testClockSetBack(f *fixture) {
 	f.same("the total", f.use(id, day.End).Total, window(3, 0, 0, 30, 60, time.Time{}))
 }
 
+// A clock that is set back by hours finds minutes that nobody used, not one that
+// stays full until it is there again.
+func testClockSetBackHours(f *fixture) {
+	id := f.key(db.Limits{RequestsPerMinute: 2})
+	at := func(t time.Time) db.Claim {
+		c := f.claim(id)
+		c.Time = t
+		return c
+	}
+	now := db.MinuteOf(f.now).Start
+	var held []db.Reservation
+	for range 5 {
+		held = append(held, f.reserve(at(now)), f.reserve(at(now)))
+		f.refused(at(now), db.LimitRPM)
+		now = now.Add(time.Minute)
+	}
+	back := now.Add(-2 * time.Hour)
+	for range 3 {
+		f.same("a minute before its first claim", f.use(id, back).Minute, window(0, 0, 0, 0, 0, db.MinuteOf(back).End))
+		f.reserve(at(back))
+		f.reserve(at(back.Add(time.Second)))
+		f.refused(at(back.Add(2*time.Second)), db.LimitRPM)
+		back = back.Add(time.Minute)
+	}
+	f.refused(at(back.Add(-time.Second)), db.LimitRPM)
+	// What ran when the clock was set ends as ever.
+	minute := f.use(id, back).Minute
+	f.settle(held[0], nil)
+	f.Store.Release(f.Context(), held[1])
+	for _, r := range held[2:] {
+		f.settle(r, nil)
+	}
+	u := f.use(id, back)
+	f.same("the minute", u.Minute, minute)
+	f.same("the total", u.Total, window(15, 9*7, 9*11, 60, 120, time.Time{}))
+	if u.Running != 6 {
+		f.Errorf("%d are running, want 6", u.Running)
+	}
+}
+
 func testLimitsChange(f *fixture) {
 	id := f.key(db.Limits{})
 	var running []db.Reservation

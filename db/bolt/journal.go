@@ -79,9 +79,10 @@ type journal struct {
 	// tail are the written ones that are not folded yet.
 	tail      tail
 	unwritten []*entry
-	// dropped counts records that could neither be written nor kept.
-	dropped int64
-	names   nameSet
+	// dropped counts records that could neither be written nor kept: since it could
+	// be written last, and lost in all.
+	dropped, lost int64
+	names         nameSet
 
 	// crowded gets a value when there are many of them.
 	crowded chan struct{}
@@ -142,7 +143,7 @@ func (j *journal) append(e *entry) error {
 		j.problem(fmt.Errorf("the usage journal can't be written: %w", j.writeErr))
 	}
 	if len(j.unwritten) >= maxUnwritten {
-		j.dropped++
+		j.dropped, j.lost = j.dropped+1, j.lost+1
 		return errDropped
 	}
 	kept := *e

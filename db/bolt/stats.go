@@ -15,7 +15,7 @@ type Stats struct {
 	Unfolded int
 	Lag      time.Duration
 	// Unwritten counts the records that wait for the journal to be writable
-	// again, Lost those that could neither be written nor kept.
+	// again, Lost those that could neither be written nor kept since the start.
 	Unwritten int
 	Lost      int64
 	// DatabaseBytes and JournalBytes are the sizes of the files.
@@ -38,7 +38,7 @@ func (d *DB) Stats() Stats {
 	j := &d.journal
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	s.Unfolded, s.Unwritten, s.Lost = j.tail.count, len(j.unwritten), j.dropped
+	s.Unfolded, s.Unwritten, s.Lost = j.tail.count, len(j.unwritten), j.lost
 	if s.Unfolded > 0 {
 		if payload, whole := frameAt(j.tail.blocks[0].data); whole {
 			if first, err := decodeRecord(payload, nil); err == nil {

@@ -1,6 +1,8 @@
 package bolt
 
 import (
+	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -32,5 +34,33 @@ func TestStats(t *testing.T) {
 	}
 	if s := d.Stats(); s.Unfolded != 0 || s.Lag != 0 {
 		t.Errorf("after a fold: %+v", s)
+	}
+}
+
+// The number of lost records fell to zero with the next record that could be
+// written: Prometheus saw no increase, and nobody was alerted.
+func TestLostRecordsStayCounted(t *testing.T) {
+	disk := &badDisk{}
+	disk.room.Store(1 << 40)
+	d := openDB(t, Options{openFile: disk.open})
+	putKey(t, d, "k", db.Limits{})
+	disk.room.Store(0)
+	if err := d.Note(t.Context(), record("req_1", "k", noon, 1, 0, 1)); !errors.Is(err, db.ErrStorage) {
+		t.Fatalf("a note on a full disk: got %v", err)
+	}
+	d.journal.unwritten = slices.Repeat(d.journal.unwritten, maxUnwritten)
+	if err := d.Note(t.Context(), record("req_2", "k", noon, 1, 0, 1)); !errors.Is(err, errDropped) {
+		t.Fatalf("one record too many: got %v", err)
+	}
+	d.journal.unwritten = d.journal.unwritten[:1]
+	if n := d.Stats().Lost; n != 1 {
+		t.Errorf("got %d lost records, want 1", n)
+	}
+	disk.room.Store(1 << 40)
+	if err := d.syncJournal(); err != nil {
+		t.Fatal(err)
+	}
+	if s := d.Stats(); s.Lost != 1 || s.Unwritten != 0 {
+		t.Errorf("with room again: got %d lost records and %d unwritten ones, want 1 and 0", s.Lost, s.Unwritten)
 	}
 }

@@ -79,6 +79,7 @@ type Options struct {
 	// Seams for tests; nil means the real ones.
 	migrations []migration
 	openFile   func(path string) (journalFile, error)
+	readFile   func(path string) (readableFile, error)
 }
 
 // DB is an open data folder. All methods are safe for concurrent use.
@@ -129,6 +130,9 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if o.migrations == nil {
 		o.migrations = migrations()
 	}
+	if o.readFile == nil {
+		o.readFile = openReadable
+	}
 	if err := prepareFolder(o.Dir); err != nil {
 		return nil, err
 	}
@@ -137,6 +141,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		return nil, err
 	}
 	d := &DB{dir: o.Dir, now: o.Now, problem: o.OnProblem, lock: lock}
+	d.folding.files.open = o.readFile
 	d.zone.Store(o.Zone)
 	d.SetRetention(o.KeepRequests, o.KeepRollups, o.KeepAudit)
 	if err := d.open(ctx, o); err != nil {

@@ -161,9 +161,14 @@ func (c *checker) checkJournal(dir string, done position, instance []byte) error
 		return err
 	}
 	end := position{last, info.Size()}
+	files := journalFiles{dir: dir, instance: instance, open: openReadable}
 	var memory []byte
 	for done.compare(end) < 0 {
-		done, err = readJournal(dir, done, end, &memory, instance, func(*entry, position, []byte) { c.Journal++ }, func(p position, n int64) {
+		done, err = files.read(done, end, &memory, func(*entry, position, []byte) { c.Journal++ }, func(p position, n int64, why error) {
+			if why != nil {
+				c.problem(fmt.Errorf("%d bytes of %s at %d can't be read: %w", n, journalPath(dir, p.seq), p.off, why))
+				return
+			}
 			if p.seq == last && p.off+n == end.off {
 				return
 			}

@@ -1,12 +1,7 @@
 package bolt
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -23,7 +18,8 @@ type folding struct {
 	// mu is held while a fold runs; it guards the rest.
 	mu sync.Mutex
 	// done is up to where the journal is folded.
-	done position
+	done  position
+	files journalFiles
 	// damaged are journal files in which bytes were skipped.
 	damaged map[uint64]bool
 	// data and requests are memory for the next piece of the journal.
@@ -168,8 +164,12 @@ func (d *DB) fold() error {
 func (d *DB) foldTo(end position) error {
 	for d.folding.done.compare(end) < 0 {
 		b := newBatch(d.folding.requests)
-		done, err := readJournal(d.dir, d.folding.done, end, &d.folding.data, d.journal.instance, b.add, func(p position, n int64) {
+		done, err := d.folding.files.read(d.folding.done, end, &d.folding.data, b.add, func(p position, n int64, why error) {
 			d.folding.damaged[p.seq] = true
+			if why != nil {
+				d.problem(fmt.Errorf("%d bytes of %s at %d can't be read: %w", n, journalPath(d.dir, p.seq), p.off, why))
+				return
+			}
 			d.problem(fmt.Errorf("damage in the usage journal: %d bytes of %s at %d were skipped, the file is kept as *.damaged", n, journalPath(d.dir, p.seq), p.off))
 		})
 		if err != nil {
@@ -189,93 +189,4 @@ func (d *DB) foldTo(end position) error {
 		}
 	}
 	return nil
-}
-
-// readJournal calls fn with the records between from and end, about foldChunk bytes
-// of them, as entries that it uses again and as frames in memory, and returns the
-// place behind the last one. Damaged bytes are skipped and told to damage. Missing
-// files are passed over: what is not there was folded or is gone.
-func readJournal(dir string, from, end position, memory *[]byte, instance []byte, fn func(e *entry, end position, frame []byte), damage func(at position, n int64)) (position, error) {
-	known := texts{}
-	var e entry
-	for from.compare(end) < 0 {
-		last := from.seq == end.seq
-		data, size, err := readPart(journalPath(dir, from.seq), from.off, foldChunk, *memory, instance)
-		*memory = data[:0]
-		switch {
-		case errors.Is(err, os.ErrNotExist):
-			from = position{seq: from.seq + 1}
-			if last {
-				from = end
-			}
-			continue
-		case errors.Is(err, errHeader):
-			if size > from.off {
-				damage(from, size-from.off)
-			}
-			from.off = max(from.off, size)
-		case err != nil:
-			return from, err
-		}
-		if from.off == 0 {
-			from.off = headerSize
-		}
-		if last && from.off+int64(len(data)) > end.off {
-			data = data[:max(end.off-from.off, 0)]
-			size = end.off
-		}
-		n, read := scanFrames(data, from.off+int64(len(data)) >= size, func(payload []byte, at int) {
-			var err error
-			if e, err = decodeRecord(payload, known); err != nil {
-				damage(position{from.seq, from.off + int64(at)}, int64(len(payload)))
-				return
-			}
-			fn(&e, position{from.seq, from.off + int64(at+len(payload))}, data[at-frameHead:at+len(payload)])
-		}, func(at, n int) { damage(position{from.seq, from.off + int64(at)}, int64(n)) })
-		from.off += int64(n)
-		if from.off >= size && !last {
-			from = position{seq: from.seq + 1}
-		}
-		if last && from.off >= size {
-			return end, nil
-		}
-		if read {
-			return from, nil
-		}
-	}
-	return from, nil
-}
-
-// errHeader says that a file is not a journal file of this database.
-var errHeader = errors.New("not a journal file of this database")
-
-// readPart reads up to limit bytes of a journal file behind off, or behind the
-// header, into memory if that is large enough, and returns the file's size.
-func readPart(path string, off, limit int64, memory []byte, instance []byte) (data []byte, size int64, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return memory[:0], 0, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return memory[:0], 0, err
-	}
-	size = info.Size()
-	var head [headerSize]byte
-	if _, err := f.ReadAt(head[:], 0); err != nil && !errors.Is(err, io.EOF) {
-		return memory[:0], size, err
-	}
-	if size < headerSize || string(head[:4]) != journalMagic || string(head[4:4+instanceSize]) != string(instance) ||
-		binary.LittleEndian.Uint32(head[headerSize-4:]) != castagnoli(head[:headerSize-4]) {
-		return memory[:0], size, errHeader
-	}
-	off = max(off, headerSize)
-	want := int(max(min(limit, size-off), 0))
-	data = slices.Grow(memory[:0], want)[:want]
-	n, err := f.ReadAt(data, off)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return data[:0], size, err
-	}
-	return data[:n], size, nil
 }

@@ -137,11 +137,12 @@ func TestHeaderThatIsCutOffBeforeZero(t *testing.T) {
 	for j.header(seq)[headerSize-1] != 0 {
 		seq++
 	}
-	path := journalPath(t.TempDir(), seq)
+	files := journalFiles{dir: t.TempDir(), instance: j.instance, open: openReadable}
+	path := journalPath(files.dir, seq)
 	if err := os.WriteFile(path, j.header(seq)[:headerSize-1], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	size, err := repairTail(path, j.instance, func(err error) { t.Error(err) })
+	size, err := files.repairTail(seq, func(err error) { t.Error(err) })
 	if _, gone := os.Stat(path); size != 0 || err != nil || !os.IsNotExist(gone) {
 		t.Errorf("%d bytes are left: %v, %v", size, err, gone)
 	}

@@ -32,6 +32,7 @@ func (d *DB) openJournal(open func(string) (journalFile, error)) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w: %s", d.file.Path(), err, cure)
 	}
+	d.folding.files.dir, d.folding.files.instance = d.dir, j.instance
 	if err := removeFolded(d.dir, d.folding.done.seq, nil); err != nil {
 		return fmt.Errorf("can't remove a folded journal file: %w", err)
 	}
@@ -42,7 +43,7 @@ func (d *DB) openJournal(open func(string) (journalFile, error)) error {
 	end := d.folding.done
 	if n := len(names); n > 0 {
 		last := names[n-1].seq
-		size, err := repairTail(journalPath(d.dir, last), j.instance, d.problem)
+		size, err := d.folding.files.repairTail(last, d.problem)
 		if err != nil {
 			return err
 		}
@@ -72,10 +73,12 @@ func (d *DB) loadNames() error {
 	})
 }
 
-// repairTail cuts off a write that did not become whole, and returns the size of
-// what is left.
-func repairTail(path string, instance []byte, problem func(error)) (int64, error) {
-	data, size, err := readPart(path, 0, 1<<40, nil, instance)
+// repairTail cuts off a write to the file number seq that did not become whole,
+// and returns the size of what is left.
+func (j *journalFiles) repairTail(seq uint64, problem func(error)) (int64, error) {
+	path := journalPath(j.dir, seq)
+	broken := false
+	data, size, err := j.part(seq, 0, 1<<40, nil, func(position, int64, error) { broken = true })
 	if errors.Is(err, errHeader) {
 		if size < headerSize {
 			return 0, os.Remove(path) // the file was only just begun
@@ -87,7 +90,7 @@ func repairTail(path string, instance []byte, problem func(error)) (int64, error
 	}
 	good := int64(headerSize)
 	scanFrames(data, true, func(payload []byte, at int) { good = headerSize + int64(at+len(payload)) }, func(int, int) {})
-	if good == size {
+	if good == size || broken { // that is damage: its folding says so, and keeps the file
 		return size, nil
 	}
 	if err := os.Truncate(path, good); err != nil {

@@ -1,0 +1,92 @@
+package bolt
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"tokenhub/db"
+)
+
+// brokenSectors is a file of which some sectors can't be read.
+type brokenSectors struct {
+	*os.File
+	broken map[int64]bool
+}
+
+func (f *brokenSectors) ReadAt(b []byte, off int64) (int, error) {
+	for s := off / sector; s <= (off+int64(len(b))-1)/sector; s++ {
+		if f.broken[s] {
+			n := max(s*sector-off, 0)
+			got, err := f.File.ReadAt(b[:n], off)
+			if err != nil {
+				return got, err
+			}
+			return got, &os.PathError{Op: "read", Path: f.Name(), Err: syscall.EIO}
+		}
+	}
+	return f.File.ReadAt(b, off)
+}
+
+// A broken sector under the journal ended each start with "can't fold the usage
+// journal: input/output error", and while the server ran each fold.
+func TestBrokenSectorInJournal(t *testing.T) {
+	const records = 200
+	dir, journal := crashed(t, records)
+	data, err := os.ReadFile(journal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sectors := (int64(len(data)) + sector - 1) / sector
+	for _, broken := range []map[int64]bool{{0: true}, {2: true}, {1: true, 2: true, 4: true}, {sectors - 1: true}} {
+		whole, at := int64(0), int64(headerSize) // what is not touched by a broken one
+		scanFrames(data[headerSize:], true, func(payload []byte, _ int) {
+			end := at + frameHead + int64(len(payload))
+			if !broken[at/sector] && !broken[(end-1)/sector] {
+				whole++
+			}
+			at = end
+		}, func(at, n int) { t.Errorf("%d bytes at %d are damaged before the test", n, at) })
+
+		check := func(d *DB, problems []string) {
+			t.Helper()
+			u, err := d.KeyUsage(t.Context(), "k", noon)
+			if s := total(t, d); err != nil || s.Requests != whole || whole >= records || whole < records/3 {
+				t.Errorf("sectors %v: got %d records and %+v, %v; want %d of %d", broken, s.Requests, u.Total, err, whole, records)
+			}
+			if text := strings.Join(problems, "\n"); !strings.Contains(text, "can't be read") || !strings.Contains(text, "input/output error") {
+				t.Errorf("sectors %v: got problems %q", broken, problems)
+			}
+		}
+		var problems []string
+		o := Options{Dir: copyFolder(t, dir), OnProblem: func(err error) { problems = append(problems, err.Error()) },
+			readFile: func(path string) (readableFile, error) {
+				f, err := os.Open(path)
+				return &brokenSectors{f, broken}, err
+			}}
+		d := openDB(t, o)
+		check(d, problems)
+		if err := d.fold(); err != nil {
+			t.Fatal(err)
+		}
+		kept, err := os.Stat(filepath.Join(o.Dir, filepath.Base(journal)+".damaged"))
+		if err != nil || kept.Size() != int64(len(data)) {
+			t.Errorf("sectors %v: the file was not kept as it was: %v", broken, err)
+		}
+
+		problems = nil
+		o.Dir = filepath.Join(t.TempDir(), "live")
+		d = openDB(t, o)
+		putKey(t, d, "k", db.Limits{TotalTokens: 1 << 40})
+		for i := range records {
+			settle(t, d, record(fmt.Sprint("req_", i), "k", noon, 1, 0, 1))
+		}
+		if err := d.fold(); err != nil {
+			t.Errorf("sectors %v: fold: got %v", broken, err)
+		}
+		check(d, problems)
+	}
+}

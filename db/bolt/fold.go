@@ -20,7 +20,8 @@ type folding struct {
 	// done is up to where the journal is folded.
 	done  position
 	files journalFiles
-	// damaged are journal files in which bytes were skipped.
+	// damaged are journal files in which bytes were skipped. The database file knows
+	// them too, so that they are kept whenever the process ends.
 	damaged map[uint64]bool
 	// data and requests are memory for the next piece of the journal.
 	data     []byte
@@ -92,8 +93,9 @@ func countersOf(all map[string]*counters, name string) *counters {
 	return c
 }
 
-// store writes the batch; done is the place behind it.
-func (b *batch) store(tx *bbolt.Tx, done position) error {
+// store writes the batch; done is the place behind it, damaged are the journal
+// files that are to be kept.
+func (b *batch) store(tx *bbolt.Tx, done position, damaged map[uint64]bool) error {
 	if err := addRollups(tx, b.rollups); err != nil {
 		return err
 	}
@@ -115,7 +117,11 @@ func (b *batch) store(tx *bbolt.Tx, done position) error {
 	if err := addRequests(tx, b.requests); err != nil {
 		return err
 	}
-	return tx.Bucket([]byte(bucketMeta)).Put([]byte(metaJournal), done.encode())
+	meta := tx.Bucket([]byte(bucketMeta))
+	if err := meta.Put([]byte(metaDamaged), encodeFiles(damaged)); err != nil {
+		return err
+	}
+	return meta.Put([]byte(metaJournal), done.encode())
 }
 
 // nameKey is a name's key in its bucket; bbolt has no empty keys, and the empty
@@ -176,7 +182,7 @@ func (d *DB) foldTo(end position) error {
 			return err
 		}
 		d.folding.requests = b.requests
-		if err := d.update(func(tx *bbolt.Tx) error { return b.store(tx, done) }); err != nil {
+		if err := d.update(func(tx *bbolt.Tx) error { return b.store(tx, done, d.folding.damaged) }); err != nil {
 			return err
 		}
 		moved := done.seq > d.folding.done.seq

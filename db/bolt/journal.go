@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -311,8 +312,8 @@ func (j *journal) close() error {
 	return err
 }
 
-// removeFolded deletes the files before seq. One in which damaged bytes were
-// skipped is kept under another name.
+// removeFolded deletes the files before seq, and keeps those that are damaged under
+// another name, which is then forgotten.
 func removeFolded(dir string, seq uint64, damaged map[uint64]bool) error {
 	names, err := journalNames(dir)
 	if err != nil {
@@ -322,7 +323,7 @@ func removeFolded(dir string, seq uint64, damaged map[uint64]bool) error {
 		path := filepath.Join(dir, n.name)
 		switch {
 		case n.seq >= seq:
-			return nil
+			continue
 		case damaged[n.seq]:
 			err = os.Rename(path, path+".damaged")
 		default:
@@ -332,5 +333,6 @@ func removeFolded(dir string, seq uint64, damaged map[uint64]bool) error {
 			return err
 		}
 	}
+	maps.DeleteFunc(damaged, func(n uint64, _ bool) bool { return n < seq })
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,6 +33,24 @@ func decodePosition(b []byte) (position, error) {
 
 func (p position) compare(o position) int {
 	return cmp.Or(cmp.Compare(p.seq, o.seq), cmp.Compare(p.off, o.off))
+}
+
+// encodeFiles returns the numbers of journal files for the database.
+func encodeFiles(files map[uint64]bool) []byte {
+	var b []byte
+	for _, seq := range slices.Sorted(maps.Keys(files)) {
+		b = binary.BigEndian.AppendUint64(b, seq)
+	}
+	return b
+}
+
+// decodeFiles is the inverse of encodeFiles.
+func decodeFiles(b []byte) map[uint64]bool {
+	files := map[uint64]bool{}
+	for ; len(b) >= 8; b = b[8:] {
+		files[binary.BigEndian.Uint64(b)] = true
+	}
+	return files
 }
 
 // journalName is the name of a journal file.

@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -88,5 +89,35 @@ func TestBrokenSectorInJournal(t *testing.T) {
 			t.Errorf("sectors %v: fold: got %v", broken, err)
 		}
 		check(d, problems)
+	}
+}
+
+// Which files are damaged was known in memory alone. Where the process ended
+// between a fold and the renaming of such a file, the next start deleted it.
+func TestDamagedFileIsKeptAfterKill(t *testing.T) {
+	dir, journal := crashed(t, 3)
+	data, err := os.ReadFile(journal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[headerSize+frameHead+20] ^= 4
+	if err := os.WriteFile(journal, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// The start folds the file; it goes with the first fold of the next one.
+	openDB(t, Options{Dir: dir})
+	killed := copyFolder(t, dir)
+	var problems []string
+	if got := counted(t, killed, &problems); got != 2 {
+		t.Errorf("got %d records, want 2", got)
+	}
+	kept, err := os.ReadFile(filepath.Join(killed, filepath.Base(journal)+".damaged"))
+	if err != nil || !bytes.Equal(kept, data) {
+		t.Errorf("the damaged file was not kept: %v", err)
+	}
+	// Once it has its other name it is forgotten.
+	d := openDB(t, Options{Dir: killed})
+	if len(d.folding.damaged) != 0 {
+		t.Errorf("damaged files: got %v, want none any more", d.folding.damaged)
 	}
 }

@@ -20,12 +20,12 @@ func (d *DB) openJournal(open func(string) (journalFile, error)) error {
 	if open == nil {
 		open = openFile
 	}
-	d.folding.damaged = map[uint64]bool{}
 	j := &d.journal
 	*j = journal{dir: d.dir, open: open, problem: d.problem, names: nameSet{}, crowded: make(chan struct{}, 1)}
 	err := d.file.View(func(tx *bbolt.Tx) (err error) {
 		b := tx.Bucket([]byte(bucketMeta))
 		j.instance = append([]byte(nil), b.Get([]byte(metaInstance))...)
+		d.folding.damaged = decodeFiles(b.Get([]byte(metaDamaged)))
 		d.folding.done, err = decodePosition(b.Get([]byte(metaJournal)))
 		return err
 	})
@@ -33,7 +33,7 @@ func (d *DB) openJournal(open func(string) (journalFile, error)) error {
 		return fmt.Errorf("%s: %w: %s", d.file.Path(), err, cure)
 	}
 	d.folding.files.dir, d.folding.files.instance = d.dir, j.instance
-	if err := removeFolded(d.dir, d.folding.done.seq, nil); err != nil {
+	if err := removeFolded(d.dir, d.folding.done.seq, d.folding.damaged); err != nil {
 		return fmt.Errorf("can't remove a folded journal file: %w", err)
 	}
 	names, err := journalNames(d.dir)

@@ -36,6 +36,7 @@ const (
 	metaCreated  = "created"
 	metaVersion  = "version"
 	metaJournal  = "journal" // up to where the journal is folded
+	metaDamaged  = "damaged" // numbers of journal files that are kept once they are folded
 	metaZone     = "zone"    // where the days of the counters begin
 
 	magic = "tokenhub"

@@ -41,7 +41,9 @@ type server struct {
 	gateway  *proxy.Gateway
 	metrics  *metrics.Metrics
 	alerts   *alerts.Alerts
-	admin    *ui.Admin
+	// refusedKeys are on their way to the audit trail.
+	refusedKeys *refusedKeys
+	admin       *ui.Admin
 	// reloading is held while the configuration is read again: a signal and the API
 	// may ask for it at once, and the newer one has to come last.
 	reloading sync.Mutex
@@ -86,7 +88,8 @@ func (p *program) serve(ctx context.Context, o cli.ServeOptions) (err error) {
 	}
 	s.verifier = auth.New(auth.Options{Keys: s.store, Tokens: s.store})
 	s.metrics = metrics.New(metrics.Options{Version: version, Moment: s.moment})
-	s.gateway, err = proxy.New(proxy.Options{Config: cfg, Verifier: s.verifier, Store: s.store, Log: s.log, Observe: s.metrics.Observe, Refused: s.metrics.Refuse})
+	s.refusedKeys = newRefusedKeys(s.store, s.log)
+	s.gateway, err = proxy.New(proxy.Options{Config: cfg, Verifier: s.verifier, Store: s.store, Log: s.log, Observe: s.metrics.Observe, Refused: s.refused})
 	if err != nil {
 		return err
 	}
@@ -122,6 +125,7 @@ func (s *server) run(ctx context.Context, cfg *config.Config, doors *doors, hang
 	group.Go(func() error { return s.alerts.Run(work) })
 	group.Go(func() error { return s.admin.Run(work) })
 	group.Go(func() error { return s.backups(work) })
+	group.Go(func() error { return s.refusedKeys.run(work) })
 	defer s.store.WatchUsage(s.alerts.Notice)()
 	group.Go(func() error { return s.reloadOn(work, hangups) })
 	doors.serve(group)

@@ -77,6 +77,8 @@ func (e *Refused) Error() string {
 // TooMany is the error for an unproven secret that was not looked at, because
 // too many wrong ones came for the same ID or from the same address: a 429.
 type TooMany struct {
+	// KeyID is the ID that was presented, empty for the admin password.
+	KeyID string
 	// RetryAfter is when the oldest of these failures is a minute old.
 	RetryAfter time.Duration
 }

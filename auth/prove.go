@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"tokenhub/db"
 )
@@ -47,7 +48,7 @@ func (t *attempt) admit(ctx context.Context) (*job, answer) {
 		return nil, answer{err: t.fail()}
 	}
 	if wait := v.failures.check(t.prefix, t.from, v.now()); wait > 0 {
-		return nil, answer{err: &TooMany{RetryAfter: wait}}
+		return nil, answer{err: t.tooMany(wait)}
 	}
 	return &job{
 		group: t.prefix,
@@ -84,14 +85,20 @@ func proves(list []proof, phc string) bool {
 // fail counts a failure that cost nothing.
 func (t *attempt) fail() error {
 	if wait := t.v.failures.add(t.prefix, t.from, t.v.now()); wait > 0 {
-		return &TooMany{RetryAfter: wait}
+		return t.tooMany(wait)
 	}
 	return t.wrong()
 }
 
-func (t *attempt) wrong() error {
+func (t *attempt) wrong() error { return &Refused{Reason: Wrong, KeyID: t.id()} }
+
+func (t *attempt) tooMany(wait time.Duration) error {
+	return &TooMany{KeyID: t.id(), RetryAfter: wait}
+}
+
+func (t *attempt) id() string {
 	_, id, _ := strings.Cut(t.prefix, "-")
-	return &Refused{Reason: Wrong, KeyID: id}
+	return id
 }
 
 // work computes, in a lane. Much may have happened while it waited, so it begins
@@ -111,7 +118,7 @@ func (t *attempt) work() (a answer, wrong bool) {
 	}
 	begun := v.now()
 	if wait := v.failures.add(t.prefix, t.from, begun); wait > 0 {
-		return answer{err: &TooMany{RetryAfter: wait}}, false
+		return answer{err: t.tooMany(wait)}, false
 	}
 	var damaged error
 	tried := false

@@ -119,12 +119,15 @@ type Audit struct {
 	// ID is given by the engine; it grows with time and serves as cursor.
 	ID   uint64    `json:"id"`
 	Time time.Time `json:"time"`
-	// Actor is who: "admin" (the password), "token:NAME", "cli".
+	// Actor is who: "admin" (the password), "token:NAME", "cli", "gateway".
 	Actor string `json:"actor"`
 	// From is the address it came from, "socket" or "offline".
 	From string `json:"from,omitempty"`
 	// Action is "key.create", "key.update", "key.rotate", "key.revoke",
 	// "token.create", "token.revoke", "admin.password", "config.reload", ...
+	//
+	// "key.refused" is no change: it counts requests whose key was refused, From
+	// where they came, with "reason" and "count" in After.
 	Action string `json:"action"`
 	// Target is the ID of what was changed, if it has one, and TargetName its name then.
 	Target     string `json:"target,omitempty"`

@@ -38,9 +38,10 @@ type Options struct {
 	// Observe, if set, is told of each request that was sent to a provider, once
 	// it is settled, and of each attempt that failed. It must be quick.
 	Observe func(*db.Record)
-	// Refused, if set, is told the code of each error that the gateway answered
-	// with itself. It must be quick.
-	Refused func(code string)
+	// Refused, if set, is told each error that the gateway answered with itself, and
+	// the caller's address. Where a key was refused the error's cause is a
+	// [*auth.Refused] or an [*auth.TooMany]. It must be quick.
+	Refused func(e *Error, from netip.Addr)
 	// Now is the clock; nil = time.Now.
 	Now func() time.Time
 }
@@ -51,7 +52,7 @@ type Gateway struct {
 	store    Store
 	log      zerolog.Logger
 	observe  func(*db.Record)
-	refused  func(code string)
+	refused  func(e *Error, from netip.Addr)
 	now      func() time.Time
 	state    atomic.Pointer[state]
 	running  running
@@ -75,7 +76,7 @@ func New(o Options) (*Gateway, error) {
 		g.observe = func(*db.Record) {}
 	}
 	if g.refused = o.Refused; g.refused == nil {
-		g.refused = func(string) {}
+		g.refused = func(*Error, netip.Addr) {}
 	}
 	st, err := newState(o.Config, nil)
 	if err != nil {

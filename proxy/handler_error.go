@@ -74,7 +74,7 @@ func (h *handler) fail(ctx *fasthttp.RequestCtx, call *Call, err error) {
 		event.Str("request", call.ID).Str("method", call.Method).Str("path", withoutKey(call.Path)).Int("status", e.Status()).
 			Str("code", e.Code).AnErr("cause", e.Err).Str("from", call.From.String()).Msg("refused")
 	}
-	h.g.refused(e.Code)
+	h.g.refused(e, call.From)
 	writeError(ctx, e, call.Path, call.ID)
 	h.allowOrigin(ctx, call)
 }

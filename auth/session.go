@@ -20,8 +20,9 @@ const (
 type Sessions struct {
 	now func() time.Time
 
-	mu   sync.Mutex // guards live
-	live map[[32]byte]session
+	mu         sync.Mutex // guards what follows
+	live       map[[32]byte]session
+	generation uint64
 }
 
 type session struct{ made, used time.Time }
@@ -34,18 +35,30 @@ func NewSessions(now func() time.Time) *Sessions {
 	return &Sessions{now: now, live: map[[32]byte]session{}}
 }
 
+// Generation tells how often all sessions were ended. Who signs somebody in asks
+// for it before the password is looked at: see [Sessions.Create].
+func (s *Sessions) Generation() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.generation
+}
+
 // Create begins a session and returns its ID, 256 random bits in base62. It
-// belongs into a cookie and nowhere else.
-func (s *Sessions) Create() (id string) {
+// belongs into a cookie and nowhere else. When all sessions were ended since the
+// generation, there is none: the password that was right may be the old one.
+func (s *Sessions) Create(generation uint64) (id string, ok bool) {
 	id = random()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if generation != s.generation {
+		return "", false
+	}
 	now := s.now()
 	if len(s.live) >= sessionsMax {
 		s.evict(now)
 	}
 	s.live[sha256.Sum256([]byte(id))] = session{made: now, used: now}
-	return id
+	return id, true
 }
 
 // Check reports whether the session lives, and if so keeps it from idling.
@@ -85,11 +98,13 @@ func (s *Sessions) Delete(id string) {
 	delete(s.live, sha256.Sum256([]byte(id)))
 }
 
-// DeleteAll ends all sessions: after the password was changed.
+// DeleteAll ends all sessions, and the sign-ins that are on their way: after the
+// password was changed.
 func (s *Sessions) DeleteAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.live)
+	s.generation++
 }
 
 func (s session) over(now time.Time) bool {

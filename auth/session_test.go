@@ -9,11 +9,30 @@ import (
 	"time"
 )
 
+// create begins a session; nothing stands in its way.
+func create(s *Sessions) string {
+	id, _ := s.Create(s.Generation())
+	return id
+}
+
+// A sign-in with the old password that a change of it overtook left a session.
+func TestSessionOfAnOldPassword(t *testing.T) {
+	s := NewSessions(nil)
+	generation := s.Generation()
+	s.DeleteAll()
+	if id, ok := s.Create(generation); ok || id != "" || len(s.live) != 0 {
+		t.Errorf("got a session %q, %v", id, ok)
+	}
+	if id, ok := s.Create(s.Generation()); !ok || !s.Check(id) {
+		t.Error("nobody can sign in any more")
+	}
+}
+
 func TestSessions(t *testing.T) {
 	start := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	now := start
 	s := NewSessions(func() time.Time { return now })
-	id := s.Create()
+	id := create(s)
 	if len(id) != 43 || !s.Check(id) {
 		t.Fatalf("a new session %q of %d characters does not live", id, len(id))
 	}
@@ -36,7 +55,7 @@ func TestSessions(t *testing.T) {
 		t.Error("lives after seven days")
 	}
 	// Unused for twelve hours.
-	id = s.Create()
+	id = create(s)
 	now = now.Add(SessionIdle - time.Nanosecond)
 	if !s.Check(id) {
 		t.Error("dead before twelve hours")
@@ -49,7 +68,7 @@ func TestSessions(t *testing.T) {
 		t.Errorf("%d dead sessions kept", len(s.live))
 	}
 
-	a, b := s.Create(), s.Create()
+	a, b := create(s), create(s)
 	s.Delete(a)
 	s.Delete("never made")
 	if s.Check(a) || !s.Check(b) {
@@ -66,7 +85,7 @@ func TestSessions(t *testing.T) {
 func TestSessionsIdleWhileTheyAreLookedAfter(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	s := NewSessions(func() time.Time { return now })
-	id := s.Create()
+	id, _ := s.Create(s.Generation())
 	now = now.Add(SessionIdle - time.Nanosecond)
 	if !s.Peek(id) {
 		t.Error("dead before twelve hours")
@@ -83,18 +102,18 @@ func TestSessionsIdleWhileTheyAreLookedAfter(t *testing.T) {
 func TestSessionsAreBounded(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	s := NewSessions(func() time.Time { return now })
-	used, unused := s.Create(), s.Create()
+	used, unused := create(s), create(s)
 	for range sessionsMax - 2 {
 		now = now.Add(time.Second)
-		s.Create()
+		create(s)
 	}
 	s.Check(used)
-	s.Create()
+	create(s)
 	if len(s.live) != sessionsMax || !s.Check(used) || s.Check(unused) {
 		t.Errorf("%d sessions; want the one that was unused for longest to go", len(s.live))
 	}
 	now = now.Add(SessionIdle)
-	s.Create()
+	create(s)
 	if len(s.live) != 1 {
 		t.Errorf("%d sessions; want those that are over to go first", len(s.live))
 	}

@@ -69,9 +69,13 @@ func (a *Admin) signedIn(c *fiber.Ctx) string {
 	return id
 }
 
-// signIn begins a session.
-func (a *Admin) signIn(c *fiber.Ctx) {
-	a.setCookie(c, a.sessions.Create(), int(auth.SessionMax/time.Second))
+// signIn begins a session, unless all were ended since the generation.
+func (a *Admin) signIn(c *fiber.Ctx, generation uint64) bool {
+	id, ok := a.sessions.Create(generation)
+	if ok {
+		a.setCookie(c, id, int(auth.SessionMax/time.Second))
+	}
+	return ok
 }
 
 // signOut ends the session of a request.

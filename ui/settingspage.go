@@ -104,7 +104,7 @@ func (a *Admin) passwordForm(r *request) error {
 	} else if err != nil {
 		return err
 	}
-	a.signIn(r.c)
+	a.signIn(r.c, a.sessions.Generation()) // the others are over
 	return a.redirect(r, "settings?done=password")
 }
 

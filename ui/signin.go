@@ -60,6 +60,7 @@ func (a *Admin) setupForm(r *request) error {
 	body := setupBody{Token: form.Get("token"), Min: auth.PasswordMin}
 	password := form.Get("password")
 	setup := a.setup.Load()
+	generation := a.sessions.Generation()
 	switch {
 	case setup == nil:
 		err = auth.ErrSetup
@@ -78,7 +79,7 @@ func (a *Admin) setupForm(r *request) error {
 	case err != nil:
 		return err
 	}
-	a.signIn(r.c)
+	a.signIn(r.c, generation)
 	return a.redirect(r, "sign-in?kept=1") // see signInPage
 }
 
@@ -133,6 +134,7 @@ func (a *Admin) signInForm(r *request) error {
 	}
 	body := signInBody{Next: form.Get("next")}
 	from := a.callerAddr(r.c)
+	generation := a.sessions.Generation()
 	err = a.password.Check(r.ctx, form.Get("password"), from)
 	var tooMany *auth.TooMany
 	switch {
@@ -152,7 +154,10 @@ func (a *Admin) signInForm(r *request) error {
 	default:
 		return err
 	}
-	a.signIn(r.c)
+	if !a.signIn(r.c, generation) {
+		body.Error = "The password was just changed, or all sessions were ended. Sign in once more."
+		return a.showSignIn(r, 401, body)
+	}
 	entry := r.audit(a.now(), "admin.sign-in", "", "")
 	if err := a.store.AddAudit(r.ctx, entry); err != nil {
 		a.log.Warn().Err(err).Msg("note the sign-in in the audit trail")

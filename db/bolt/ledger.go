@@ -123,6 +123,13 @@ func (d *DB) Reserve(ctx context.Context, c db.Claim) (db.Reservation, error) {
 		a.give(c.Replaces, old, p)
 	}
 	standing := db.Standing{Key: a.usage(c.Time, w), Provider: p.months.look(c.Time, w.month).use(), Replaces: replaces}
+	// A request that goes on at another provider stays in its minute, which may be
+	// long over, and is no clock that was set back.
+	var minute *tally
+	if replaces && old.minute.window.Contains(c.Time) {
+		minute = old.minute
+		standing.Key.Minute = minute.use()
+	}
 	r, err := db.Decide(&limits, &standing, &c)
 	if err != nil {
 		if replaces {
@@ -131,9 +138,12 @@ func (d *DB) Reserve(ctx context.Context, c db.Claim) (db.Reservation, error) {
 		p.mu.Unlock()
 		return db.Reservation{}, err
 	}
+	if minute == nil {
+		minute = a.minute.at(c.Time, db.MinuteOf)
+	}
 	h := hold{
 		tokens: r.Tokens, cost: r.Cost,
-		minute: a.minute.at(c.Time, db.MinuteOf), day: a.day.at(c.Time, w.day), month: a.month.at(c.Time, w.month),
+		minute: minute, day: a.day.at(c.Time, w.day), month: a.month.at(c.Time, w.month),
 		provider: p, spent: p.months.at(c.Time, w.month),
 	}
 	r.ID = d.ledger.lastID.Add(1)

@@ -75,6 +75,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"Reserve/Windows", testWindows},
 		{"Reserve/ClockSetBack", testClockSetBack},
 		{"Reserve/ClockSetBackHours", testClockSetBackHours},
+		{"Reserve/LateFailover", testLateFailover},
 		{"Reserve/LimitsChange", testLimitsChange},
 		{"Reserve/ProviderCap", testProviderCap},
 		{"Reserve/Replaces", testReplaces},

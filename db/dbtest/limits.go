@@ -208,6 +208,33 @@ func testClockSetBackHours(f *fixture) {
 	}
 }
 
+// testLateFailover: a request that goes on elsewhere long after it began takes no
+// minute away from others.
+func testLateFailover(f *fixture) {
+	id := f.key(db.Limits{RequestsPerMinute: 2})
+	at := func(t time.Time) db.Claim {
+		c := f.claim(id)
+		c.Time = t
+		return c
+	}
+	begun := db.MinuteOf(f.now).Start
+	r := f.reserve(at(begun))
+	now := begun.Add(10 * time.Minute)
+	for range 3 {
+		f.reserve(at(now))
+		f.reserve(at(now))
+		now = now.Add(time.Minute)
+	}
+	now = now.Add(-time.Minute)
+	again := at(begun)
+	again.Replaces = r.ID
+	r = f.reserve(again)
+	f.refused(at(now), db.LimitRPM)
+	f.same("the minute", f.use(id, now).Minute.Requests, int64(2))
+	f.settle(r, nil)
+	f.refused(at(now), db.LimitRPM)
+}
+
 func testLimitsChange(f *fixture) {
 	id := f.key(db.Limits{})
 	var running []db.Reservation

@@ -20,6 +20,8 @@ type folding struct {
 	// done is up to where the journal is folded.
 	done  position
 	files journalFiles
+	// unread is how many folds ended before bytes that can't be read.
+	unread int
 	// damaged are journal files in which bytes were skipped. The database file knows
 	// them too, so that they are kept whenever the process ends.
 	damaged map[uint64]bool
@@ -154,8 +156,12 @@ func addCounters(tx *bbolt.Tx, bucket string, settled map[string]*counters) erro
 func (d *DB) fold() error {
 	d.folding.mu.Lock()
 	defer d.folding.mu.Unlock()
-	err := d.foldTo(d.journal.end())
+	err := d.foldTo(d.journal.end(), d.folding.unread < unreadFolds)
+	if isBroken(err) {
+		d.folding.unread++
+	}
 	if err == nil {
+		d.folding.unread = 0
 		d.folding.err.Store(nil)
 		return nil
 	}
@@ -166,11 +172,24 @@ func (d *DB) fold() error {
 	return err
 }
 
-// foldTo stores the journal up to end. d.folding.mu is held.
-func (d *DB) foldTo(end position) error {
+// unreadFolds is how often a fold begins anew before bytes that can't be read, for
+// a minute: the cable of a disk may be loose for a moment. After that it does
+// without them.
+const unreadFolds = 20
+
+// foldTo stores the journal up to end; a patient one ends before bytes that can't
+// be read. d.folding.mu is held.
+func (d *DB) foldTo(end position, patient bool) error {
 	for d.folding.done.compare(end) < 0 {
 		b := newBatch(d.folding.requests)
+		var unread error
 		done, err := d.folding.files.read(d.folding.done, end, &d.folding.data, b.add, func(p position, n int64, why error) {
+			if why != nil && patient {
+				unread = fmt.Errorf("%s at %d: %w", journalPath(d.dir, p.seq), p.off, why)
+			}
+			if unread != nil {
+				return
+			}
 			d.folding.damaged[p.seq] = true
 			if why != nil {
 				d.problem(fmt.Errorf("%d bytes of %s at %d can't be read: %w", n, journalPath(d.dir, p.seq), p.off, why))
@@ -178,10 +197,13 @@ func (d *DB) foldTo(end position) error {
 			}
 			d.problem(fmt.Errorf("damage in the usage journal: %d bytes of %s at %d were skipped, the file is kept as *.damaged", n, journalPath(d.dir, p.seq), p.off))
 		})
+		d.folding.requests = b.requests
+		if err == nil {
+			err = unread
+		}
 		if err != nil {
 			return err
 		}
-		d.folding.requests = b.requests
 		if err := d.update(func(tx *bbolt.Tx) error { return b.store(tx, done, d.folding.damaged) }); err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"syscall"
 )
 
 // journalFiles reads the files of a journal.
@@ -26,7 +27,8 @@ type readableFile interface {
 func openReadable(path string) (readableFile, error) { return os.Open(path) }
 
 // damaged is told of bytes that are no records, and why if they could not even be
-// read: these are told of twice.
+// read: these are told of first so, and then as what they are, and may be told of
+// again with the next piece.
 type damaged func(at position, n int64, why error)
 
 // read calls fn with the records between from and end, about foldChunk bytes of
@@ -106,7 +108,11 @@ func (j *journalFiles) part(seq uint64, off, limit int64, memory []byte, damage 
 	}
 	// Where the header can't be read the file's name has to do.
 	var head [headerSize]byte
-	if _, err := f.ReadAt(head[:], 0); err == nil || errors.Is(err, io.EOF) {
+	switch _, err := f.ReadAt(head[:], 0); {
+	case isBroken(err):
+	case err != nil && !errors.Is(err, io.EOF):
+		return memory[:0], size, err
+	default:
 		if string(head[:4]) != journalMagic || string(head[4:4+instanceSize]) != string(j.instance) ||
 			binary.LittleEndian.Uint32(head[headerSize-4:]) != castagnoli(head[:headerSize-4]) {
 			return memory[:0], size, errHeader
@@ -115,19 +121,28 @@ func (j *journalFiles) part(seq uint64, off, limit int64, memory []byte, damage 
 	off = max(off, headerSize)
 	want := int(max(min(limit, size-off), 0))
 	data = slices.Grow(memory[:0], want)[:want]
-	n := readAround(f, data, off, func(at, n int64, err error) { damage(position{seq, at}, n, err) })
-	return data[:n], size, nil
+	n, err := readAround(f, data, off, func(at, n int64, err error) { damage(position{seq, at}, n, err) })
+	return data[:n], size, err
 }
 
 // sector is the piece that is read by itself where a disk gives an error.
 const sector = 4 << 10
 
+// isBroken reports whether an error is that of a sector which can't be read, or not
+// as it was written; others tell nothing of the disk.
+func isBroken(err error) bool {
+	return errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EBADMSG)
+}
+
 // readAround reads from off on until b is full or the file ends, and returns how
 // many bytes that are. Sectors that can't be read are zero, and told to broken.
-func readAround(f io.ReaderAt, b []byte, off int64, broken func(at, n int64, err error)) int {
-	n, err := f.ReadAt(b, off)
-	if err == nil || errors.Is(err, io.EOF) {
-		return n
+func readAround(f io.ReaderAt, b []byte, off int64, broken func(at, n int64, err error)) (n int, err error) {
+	n, err = f.ReadAt(b, off)
+	switch {
+	case err == nil, errors.Is(err, io.EOF):
+		return n, nil
+	case !isBroken(err):
+		return 0, err
 	}
 	first := 0 // of the broken ones that are next to each other
 	var why error
@@ -143,9 +158,11 @@ func readAround(f io.ReaderAt, b []byte, off int64, broken func(at, n int64, err
 		switch {
 		case errors.Is(err, io.EOF):
 			tell(n)
-			return n + got
+			return n + got, nil
 		case err == nil:
 			tell(n)
+		case !isBroken(err):
+			return 0, err
 		default:
 			clear(b[n:end])
 			if why == nil {
@@ -155,5 +172,5 @@ func readAround(f io.ReaderAt, b []byte, off int64, broken func(at, n int64, err
 		n = end
 	}
 	tell(n)
-	return n
+	return n, nil
 }

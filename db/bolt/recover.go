@@ -51,7 +51,7 @@ func (d *DB) openJournal(open func(string) (journalFile, error)) error {
 			end = p
 		}
 	}
-	if err := d.foldTo(end); err != nil {
+	if err := d.foldTo(end, false); err != nil {
 		return fmt.Errorf("can't fold the usage journal: %w", err)
 	}
 	if err := d.loadNames(); err != nil {

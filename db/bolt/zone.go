@@ -142,7 +142,7 @@ func (d *DB) recount(from, to *time.Location) error {
 		begin := func(is, was func(time.Time) db.Window) *recounted {
 			start := is(now).Start.Unix()
 			return &recounted{
-				was: was(now).Start.Unix(), start: start, hour: floorDiv(start, secondsPerHour),
+				was: was, start: start, hour: floorDiv(start, secondsPerHour),
 				complete: there && oldest <= floorDiv(start, secondsPerDay), sums: map[string]sum{},
 			}
 		}
@@ -182,9 +182,11 @@ func (d *DB) recount(from, to *time.Location) error {
 
 // recounted is what was used in a window of the new zone, by key or provider.
 type recounted struct {
-	// was is where the window of the old zone begins, start that of the new one, in
-	// Unix seconds; hour is the row of the roll-ups that start lies in.
-	was, start, hour int64
+	// start is where the window begins, in Unix seconds, and hour the row of the
+	// roll-ups that this lies in.
+	start, hour int64
+	// was is the window of the old zone at a time.
+	was func(time.Time) db.Window
 	// complete says that there are roll-ups of all of it.
 	complete bool
 	sums     map[string]sum
@@ -200,12 +202,12 @@ func (r *recounted) add(hour int64, name []byte, s db.Sums) {
 }
 
 // of returns the windows of one key or provider. Where roll-ups are gone, what it
-// used in the old window that it is now is the least.
+// used in an old window that reaches into the new one is the least.
 func (r *recounted) of(name string, old []sum) []sum {
 	x, found := r.sums[name]
 	if !r.complete {
 		for _, o := range old {
-			if o.start == r.was {
+			if r.was(time.Unix(o.start, 0)).End.Unix() > r.start {
 				x, found = sum{r.start, max(x.requests, o.requests), max(x.tokens, o.tokens), max(x.cost, o.cost)}, true
 			}
 		}

@@ -59,6 +59,37 @@ func TestZoneChangeWithShortRetention(t *testing.T) {
 	check(openDB(t, o))
 }
 
+// In the hours in which it is another month in the old zone than in the new one, the
+// month before is the one that counts: it was forgotten but for a week.
+func TestZoneChangeBetweenMonths(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	tokyo := zone(t, "Asia/Tokyo")
+	d := openDB(t, Options{Dir: filepath.Join(t.TempDir(), "data"), Now: func() time.Time { return now }, Zone: tokyo, KeepRollups: 7 * 24 * time.Hour})
+	putKey(t, d, "k", db.Limits{MonthlyTokens: 1000})
+	for day := range 31 { // the last one is of April in Tokyo
+		now = time.Date(2026, 3, 1+day, 12, 0, 0, 0, time.UTC)
+		if day == 30 {
+			now = now.Add(5 * time.Hour)
+		}
+		settle(t, d, record(fmt.Sprint("req_", day), "k", now, 10, 0, 1))
+	}
+	if err := d.fold(); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if u, err := d.KeyUsage(t.Context(), "k", now); err != nil || u.Month.Tokens != 10 {
+		t.Errorf("in Tokyo %+v, %v", u.Month, err)
+	}
+	if err := d.SetZone(time.UTC); err != nil {
+		t.Fatal(err)
+	}
+	if u, err := d.KeyUsage(t.Context(), "k", now); err != nil || u.Month.Tokens < 300 {
+		t.Errorf("in UTC %+v, %v; want March", u.Month, err)
+	}
+}
+
 // A roll-up's hour in which a day begins, as in zones that are half an hour off,
 // was left out of the day.
 func TestZoneOfHalfHours(t *testing.T) {

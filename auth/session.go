@@ -99,12 +99,13 @@ func (s *Sessions) Delete(id string) {
 }
 
 // DeleteAll ends all sessions, and the sign-ins that are on their way: after the
-// password was changed.
-func (s *Sessions) DeleteAll() {
+// password was changed. It returns the generation that begins.
+func (s *Sessions) DeleteAll() (generation uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.live)
 	s.generation++
+	return s.generation
 }
 
 func (s session) over(now time.Time) bool {

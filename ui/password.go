@@ -21,22 +21,23 @@ func (a *Admin) setPassword(r *request) error {
 	if err != nil {
 		return err
 	}
-	if err := a.newPassword(r, text); err != nil {
+	if _, err := a.newPassword(r, text); err != nil {
 		return err
 	}
 	return r.json(200, struct{}{})
 }
 
 // newPassword sets the admin password, and ends all sessions and the set-up link.
-func (a *Admin) newPassword(r *request, text string) error {
+// It returns the generation of sessions that the password begins.
+func (a *Admin) newPassword(r *request, text string) (generation uint64, err error) {
 	if err := a.storePassword(r, text); err != nil {
-		return err
+		return 0, err
 	}
-	a.sessions.DeleteAll()
+	generation = a.sessions.DeleteAll()
 	if setup := a.setup.Load(); setup != nil {
 		setup.Close()
 	}
-	return nil
+	return generation, nil
 }
 
 // storePassword sets the admin password.

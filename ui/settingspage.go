@@ -99,12 +99,13 @@ func (a *Admin) passwordForm(r *request) error {
 		return err
 	}
 	var e *Error
-	if err := a.newPassword(r, password); errors.As(err, &e) && e.Status < 500 {
+	generation, err := a.newPassword(r, password)
+	if errors.As(err, &e) && e.Status < 500 {
 		return a.refuse(r, 400, "password", e.Message)
 	} else if err != nil {
 		return err
 	}
-	a.signIn(r.c, a.sessions.Generation()) // the others are over
+	a.signIn(r.c, generation) // the others are over
 	return a.redirect(r, "settings?done=password")
 }
 

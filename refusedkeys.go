@@ -22,6 +22,9 @@ const (
 	// most, refusedAgain how much time is between two entries of a kind.
 	refusedFirst = 30 * time.Second
 	refusedAgain = time.Hour
+	// refusedLast is how long it writes at the end: on a slow disk each entry takes
+	// its time, and others wait to be stopped.
+	refusedLast = 2 * time.Second
 )
 
 // refusedKeys tells the audit trail of API keys that were refused: which, why, from
@@ -44,7 +47,8 @@ type refusedStore interface {
 type refusedKind struct {
 	key    string // ID of one that exists, else empty
 	reason string
-	from   netip.Addr
+	// from is the address, or the /64 of IPv6, of which one caller has all.
+	from netip.Prefix
 }
 
 // refusedCount counts the refusals of a kind since its last entry.
@@ -66,7 +70,7 @@ func (s *server) refused(e *proxy.Error, from netip.Addr) {
 // note counts a refusal, if the key is the cause of it. An ID that there is none of
 // tells nothing and may be anything, so those count together.
 func (r *refusedKeys) note(cause error, from netip.Addr) {
-	kind := refusedKind{from: from}
+	kind := refusedKind{from: auth.Origin(from)}
 	var refused *auth.Refused
 	var many *auth.TooMany
 	switch {
@@ -83,7 +87,11 @@ func (r *refusedKeys) note(cause error, from netip.Addr) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.kinds[kind] == nil && len(r.kinds) >= refusedKinds {
-		kind = refusedKind{reason: "others"}
+		// There are as many keys as were made, but any number of addresses.
+		kind.from = netip.Prefix{}
+		if kind.key == "" || len(r.kinds) >= 2*refusedKinds && r.kinds[kind] == nil {
+			kind = refusedKind{reason: "others"}
+		}
 	}
 	c := r.kinds[kind]
 	if c == nil {
@@ -100,7 +108,9 @@ func (r *refusedKeys) run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			r.write(context.WithoutCancel(ctx), 0)
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), refusedLast)
+			defer cancel()
+			r.write(last, 0)
 			return nil
 		case <-tick.C:
 			r.write(ctx, refusedAgain)
@@ -113,7 +123,10 @@ func (r *refusedKeys) run(ctx context.Context) error {
 func (r *refusedKeys) write(ctx context.Context, again time.Duration) {
 	for kind, n := range r.due(again) {
 		a := db.Audit{Time: time.Now(), Actor: "gateway", Action: "key.refused", Target: kind.key}
-		if kind.from.IsValid() {
+		switch {
+		case kind.from.IsSingleIP():
+			a.From = kind.from.Addr().String()
+		case kind.from.IsValid():
 			a.From = kind.from.String()
 		}
 		if k, err := r.store.Key(ctx, kind.key); err == nil {
@@ -124,7 +137,9 @@ func (r *refusedKeys) write(ctx context.Context, again time.Duration) {
 			Count  int64  `json:"count"`
 		}{kind.reason, n})
 		a.After = string(after)
-		if err := r.store.AddAudit(ctx, a); err != nil {
+		if err := r.store.AddAudit(ctx, a); err != nil && ctx.Err() != nil {
+			return
+		} else if err != nil {
 			r.log.Warn().Err(err).Msg("note refused keys in the audit trail")
 			return
 		}

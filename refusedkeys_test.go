@@ -162,21 +162,28 @@ func TestRefusedKeysInFewEntries(t *testing.T) {
 	})
 }
 
-// Callers who make up keys, or have many addresses, don't fill the trail.
+// Callers who make up keys, or have many addresses, don't fill the trail, and hide
+// nothing that concerns a key.
 func TestRefusedKeysAreBounded(t *testing.T) {
 	store := dbtest.Memory(dbtest.Options{})
 	r := newRefusedKeys(store, zerolog.Nop())
-	from := netip.MustParseAddr("2001:db8::1")
 	for i := range 1000 {
 		r.note(&auth.Refused{Reason: auth.Unknown, KeyID: fmt.Sprintf("%010d", i)}, netip.MustParseAddr("192.0.2.1"))
-		r.note(&auth.Refused{Reason: auth.Missing}, from)
-		from = from.Next()
+		r.note(&auth.Refused{Reason: auth.Missing}, netip.MustParseAddr(fmt.Sprintf("2001:db8:0:%x::%x", i/2, i))) // two in each /64
+	}
+	for range 5 {
+		r.note(&auth.Refused{Reason: auth.Wrong, KeyID: "0123456789"}, netip.MustParseAddr("198.51.100.7"))
 	}
 	for range 2 {
 		r.write(t.Context(), refusedAgain)
 		entries, reasons := told(t, store)
-		if len(entries) != refusedKinds+1 || reasons["unknown"] != 1000 || reasons["missing"] != refusedKinds-1 || reasons["others"] != 1001-refusedKinds {
+		if len(entries) != refusedKinds+2 || reasons["unknown"] != 1000 || reasons["missing"] != 2*(refusedKinds-1) || reasons["others"] != 1000-2*(refusedKinds-1) || reasons["wrong"] != 5 {
 			t.Errorf("got %d entries that count %v", len(entries), reasons)
+		}
+		for _, e := range entries {
+			if strings.Contains(e.After, "wrong") && e.Target != "0123456789" || strings.Contains(e.After, "missing") && !strings.HasSuffix(e.From, "::/64") {
+				t.Errorf("got %+v", e)
+			}
 		}
 	}
 }

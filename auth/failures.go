@@ -158,9 +158,9 @@ func (t *tally[K]) evict(now time.Time) bool {
 	return true
 }
 
-// origin is the address that failures are counted for: of IPv6 the /64, since
-// that is what one caller usually has.
-func origin(from netip.Addr) netip.Prefix {
+// Origin is the address that failures are counted for: of IPv6 the /64, since
+// that is what one caller usually has. Without an address it is the zero Prefix.
+func Origin(from netip.Addr) netip.Prefix {
 	from = from.Unmap().WithZone("")
 	bits := 32
 	if from.Is6() {

@@ -250,7 +250,7 @@ func TestFullQueue(t *testing.T) {
 			ask(text, 2, context.Canceled.Error())
 		}
 		_, suspect := store.mint(t)
-		v.failures.add("th-"+suspect, origin(addr(3)), time.Now())
+		v.failures.add("th-"+suspect, Origin(addr(3)), time.Now())
 		ask(guess(suspect), 3, "busy") // fills the queue; makes room below
 		other, _ := store.mint(t)
 		ask(other, 3, "busy") // from an address that failed
@@ -276,7 +276,7 @@ func TestFullQueue(t *testing.T) {
 func TestTallyKeepsTheHot(t *testing.T) {
 	f := newFailures(3, 5)
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	hot := origin(addr(0))
+	hot := Origin(addr(0))
 	for i := range 5 {
 		if wait := f.add(string(rune('a'+i)), hot, now); wait != 0 {
 			t.Fatalf("failure %d: wait %s", i, wait)
@@ -284,7 +284,7 @@ func TestTallyKeepsTheHot(t *testing.T) {
 	}
 	// A crowd of others neither frees it nor takes memory.
 	for i := range 3 * watchedMax {
-		f.add("x", origin(addr(1+i)), now)
+		f.add("x", Origin(addr(1+i)), now)
 		f.ids.remove("x", now)
 	}
 	if n := len(f.addrs.times); n > watchedMax {
@@ -299,9 +299,9 @@ func TestTallyKeepsTheHot(t *testing.T) {
 	// All watched ones full: no newcomer, no removal.
 	full := newFailures(0, 1)
 	for i := range watchedMax + 10 {
-		full.add("", origin(addr(i)), now)
+		full.add("", Origin(addr(i)), now)
 	}
-	if full.check("", origin(addr(0)), now) == 0 || full.check("", origin(addr(watchedMax+5)), now) != 0 {
+	if full.check("", Origin(addr(0)), now) == 0 || full.check("", Origin(addr(watchedMax+5)), now) != 0 {
 		t.Error("a full one was forgotten for a newcomer")
 	}
 }
@@ -318,12 +318,12 @@ func TestOrigin(t *testing.T) {
 		{"2001:db8::1", "2001:db8:0:1::1", false},
 		{"fe80::1%eth0", "fe80::1%eth1", true},
 	} {
-		a, b := origin(netip.MustParseAddr(c.a)), origin(netip.MustParseAddr(c.b))
+		a, b := Origin(netip.MustParseAddr(c.a)), Origin(netip.MustParseAddr(c.b))
 		if (a == b) != c.same {
 			t.Errorf("%s and %s: %s and %s, want same = %v", c.a, c.b, a, b, c.same)
 		}
 	}
-	if origin(netip.Addr{}) != (netip.Prefix{}) {
+	if Origin(netip.Addr{}) != (netip.Prefix{}) {
 		t.Error("no address has an origin")
 	}
 }

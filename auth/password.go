@@ -93,7 +93,7 @@ func (p *Password) SetHash(ctx context.Context, phc string, a db.Audit) error {
 // Check returns nil if text is the password. Errors: [ErrWrongPassword],
 // [ErrNoPassword], [*TooMany], [*Busy], the context's, or the store's.
 func (p *Password) Check(ctx context.Context, text string, from netip.Addr) error {
-	addr := origin(from)
+	addr := Origin(from)
 	// Each attempt is one of its own: there is nothing to share.
 	var key digest
 	binary.BigEndian.PutUint64(key[:], p.serial.Add(1))

@@ -24,7 +24,7 @@ type attempt struct {
 
 // prove returns the live hash that text opens.
 func (v *Verifier) prove(ctx context.Context, text string, d digest, from netip.Addr, secrets func(context.Context) ([]db.Secret, error)) (phc string, err error) {
-	t := &attempt{v: v, text: text, prefix: strings.Clone(prefixOf(text)), digest: d, from: origin(from), secrets: secrets}
+	t := &attempt{v: v, text: text, prefix: strings.Clone(prefixOf(text)), digest: d, from: Origin(from), secrets: secrets}
 	a, joined := v.lane.do(ctx, d, func() (*job, answer) { return t.admit(ctx) })
 	var refused *Refused
 	if joined && errors.As(a.err, &refused) && refused.Reason == Wrong {

@@ -346,7 +346,7 @@ func TestDamagedHash(t *testing.T) {
 	if !errors.Is(err, db.ErrStorage) || errors.As(err, new(*Refused)) {
 		t.Errorf("got %v, want a storage error", err)
 	}
-	if n := v.failures.score("th-"+id, origin(addr(1)), time.Now()); n != 2 {
+	if n := v.failures.score("th-"+id, Origin(addr(1)), time.Now()); n != 2 {
 		t.Errorf("counted %d, want once for the ID and once for the address", n)
 	}
 	_, err = v.Verify(t.Context(), text, addr(1))

@@ -92,10 +92,12 @@ func TestTwoOfThreeProvidersDie(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var answered, failed atomic.Int64
+	var begun [8]atomic.Int64
 	var load sync.WaitGroup
-	for range 8 {
+	for i := range begun {
 		load.Go(func() {
 			for ctx.Err() == nil {
+				begun[i].Add(1)
 				if status, _, body := h.chat(t, key, `{"model":"house","messages":[{"role":"user","content":"hi"}]}`); status == 200 {
 					answered.Add(1)
 				} else {
@@ -105,12 +107,26 @@ func TestTwoOfThreeProvidersDie(t *testing.T) {
 			}
 		})
 	}
-	more := func(n int64) { // waits until that many more were answered
+	// more waits until that many more were answered, and all have ended that had begun
+	// before: one that goes on while others die and rise may meet each of them dead.
+	more := func(n int64) {
 		until := answered.Load() + n
+		var before [len(begun)]int64
+		for i := range begun {
+			before[i] = begun[i].Load()
+		}
+		over := func() bool {
+			for i := range begun {
+				if begun[i].Load() == before[i] {
+					return false
+				}
+			}
+			return answered.Load() >= until
+		}
 		late := time.After(30 * time.Second)
 		tick := time.NewTicker(time.Millisecond)
 		defer tick.Stop()
-		for answered.Load() < until {
+		for !over() {
 			select {
 			case <-tick.C:
 			case <-late:

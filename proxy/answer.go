@@ -71,6 +71,8 @@ type answerBody struct {
 	closed  bool
 
 	idle *idleTimer
+	// ending says that all has come but the usage: see usageWait.
+	ending atomic.Bool
 	// waiting is when the read that is running now began, see steady; 0 = none is.
 	waiting atomic.Int64
 }
@@ -115,6 +117,7 @@ func (b *answerBody) next(p []byte) (int, error) {
 		var done bool
 		out, done = b.meter.pass(out)
 		complete = complete || done
+		b.ending.Store(b.meter.lacksUsage())
 	}
 	switch {
 	case err == nil:
@@ -234,6 +237,9 @@ func (b *answerBody) Close() error {
 	if b.sse {
 		b.f.g.streams.Add(-1)
 	}
+	if b.ending.Load() && !b.settled && causeOf(&b.a.life) == nil {
+		b.awaitUsage()
+	}
 	if !b.settled {
 		// The caller is gone, or does not take the bytes.
 		reason := "canceled"
@@ -250,6 +256,23 @@ func (b *answerBody) Close() error {
 		b.meter = nil
 	}
 	return nil
+}
+
+// usageWait is how long the usage of a stream is waited for whose caller has left
+// once it had all the rest. Many do, and what was thought in silence stands only
+// there. It is below the half second within which a provider is told of others.
+const usageWait = 400 * time.Millisecond
+
+// awaitUsage reads on for a moment, for nobody but the meter.
+func (b *answerBody) awaitUsage() {
+	late := time.AfterFunc(usageWait, func() { b.a.life.end(errGone) })
+	defer late.Stop()
+	rest := chunks.Get().(*[chunkSize]byte)
+	defer chunks.Put(rest)
+	for b.ending.Load() && !b.settled && b.err == nil {
+		_, _ = b.next(rest[:])
+		b.pending = nil
+	}
 }
 
 // settle replaces the reservation by the truth, once. reason is empty when the

@@ -156,6 +156,9 @@ func (h *handler) serve(ctx *fasthttp.RequestCtx) {
 		}
 		return
 	}
+	if b, ok := resp.Body.(*answerBody); ok {
+		v.answer.Store(b)
+	}
 	v.out = outgoing{body: resp.Body, conn: ctx.Conn(), patience: &v.patience, unwatch: v.unwatch, visit: v}
 	out := &v.out
 	if resp.StatusCode == http.StatusSwitchingProtocols {
@@ -179,6 +182,8 @@ type visit struct {
 	body     *guard // nil when there is none
 	unwatch  func()
 	out      outgoing
+	// answer is the provider's, once there is one.
+	answer atomic.Pointer[answerBody]
 }
 
 // stop ends the call's context; nobody need wait for the body any longer.
@@ -189,7 +194,14 @@ func (v *visit) stop(cause error) {
 	}
 }
 
-func (v *visit) gone() { v.stop(errGone) }
+// gone is told that the caller left.
+func (v *visit) gone() {
+	if b := v.answer.Load(); b != nil && b.ending.Load() {
+		time.AfterFunc(usageWait, func() { v.stop(errGone) })
+		return
+	}
+	v.stop(errGone)
+}
 
 func (v *visit) end() {
 	v.unwatch()

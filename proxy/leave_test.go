@@ -310,3 +310,78 @@ func TestEndBeforeTheCallGoesOutIsNotItsCallersFault(t *testing.T) {
 		}
 	}
 }
+
+// Many callers leave as soon as the model has said why it ends; its usage comes
+// behind that, and in it what was thought in silence. It was not waited for.
+func TestUsageBehindTheEnd(t *testing.T) {
+	const says = "data: {\"choices\":[{\"delta\":{\"content\":\"yes\"},\"finish_reason\":null}]}\n\n"
+	const ends = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n"
+	const both = "data: {\"choices\":[{\"delta\":{\"content\":\"yes\"},\"finish_reason\": \"stop\"}]}\n\n"
+	const usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":900,\"completion_tokens_details\":{\"reasoning_tokens\":890}}}\n\n"
+	for name, c := range map[string]struct {
+		sends  string
+		late   bool // whether the usage comes
+		reset  bool
+		output int64
+		ask    string // of the caller's own
+		pings  int
+	}{
+		"behind a FIN":             {says + ends, true, false, 900, "", 0},
+		"behind a reset":           {says + ends, true, true, 900, "", 0},
+		"asked for by the caller":  {says + ends, true, false, 900, `,"stream_options":{"include_usage":true}`, 0},
+		"with the last text":       {says + both, true, false, 900, "", 0},
+		"behind what nobody takes": {says + ends, true, true, 900, "", 3},
+		"never":                    {says + ends, false, false, 1, "", 0},
+		"not before the end of it": {says + says, false, false, 1, "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			left, ended := make(chan struct{}), make(chan time.Time, 1)
+			p := calls(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", "text/event-stream")
+				_, _ = io.WriteString(w, c.sends)
+				_ = http.NewResponseController(w).Flush()
+				select {
+				case <-left:
+				case <-r.Context().Done():
+				}
+				if c.late {
+					for range c.pings { // which can't be passed on
+						_, _ = io.WriteString(w, ": ping\n\n")
+						_ = http.NewResponseController(w).Flush()
+						<-time.After(20 * time.Millisecond)
+					}
+					<-time.After(100 * time.Millisecond) // long enough to be told of the caller
+					_, _ = io.WriteString(w, usage+"data: [DONE]\n\n")
+					_ = http.NewResponseController(w).Flush()
+				} else {
+					<-r.Context().Done()
+				}
+				ended <- time.Now()
+			})
+			d := newDoor(t, p.URL, nil)
+			w := d.dial()
+			body := `{"model":"m","stream":true,"messages":[]` + c.ask + `}`
+			w.write("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Api-Key: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", d.key("k", nil), len(body), body)
+			resp, err := http.ReadResponse(w.r, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(resp.Body, make([]byte, len(c.sends))); err != nil {
+				t.Fatal(err)
+			}
+			if c.reset {
+				_ = w.tcp.SetLinger(0)
+			}
+			at := time.Now()
+			_ = w.tcp.Close()
+			close(left)
+			recs := d.settled()
+			if len(recs) != 1 || recs[0].Usage.Output != c.output && c.output > 1 || c.output == 1 && (recs[0].Usage.Output >= 900 || recs[0].Source != db.Aborted) {
+				t.Errorf("settled as %+v, want %d tokens of output", recs, c.output)
+			}
+			if took := (<-ended).Sub(at); took > noticed+200*time.Millisecond {
+				t.Errorf("the provider was at work for %v more", took)
+			}
+		})
+	}
+}

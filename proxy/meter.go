@@ -192,6 +192,10 @@ func shapeOf(p []byte, sse bool) shape {
 // pass said complete.
 func (m *meter) reported() (u db.Usage, ok bool) { return m.report.usage() }
 
+// lacksUsage reports whether the stream has come to its end but for the usage, which
+// the provider sends last.
+func (m *meter) lacksUsage() bool { return m.events.finished && !m.told && !m.report.counts.any() }
+
 // saysTooLittle reports whether the provider left out the output of the usage
 // that it reported, or says that there was none of what was seen passing.
 func (m *meter) saysTooLittle(u db.Usage) bool {

@@ -35,6 +35,8 @@ type events struct {
 	pieces, text int64
 	// any: there was data.
 	any bool
+	// finished: the model has said all that it will; its usage may still come.
+	finished bool
 	// done: the event that completes the answer was seen.
 	done bool
 }
@@ -231,6 +233,7 @@ func (e *events) object(data []byte) {
 	if e.report.event(data) {
 		e.done = true
 	}
+	e.finished = e.finished || finishes(data)
 	e.learn(data)
 }
 
@@ -245,11 +248,13 @@ func (e *events) known(data []byte) int {
 // mayUse reports whether a usage object may stand around the known text, which
 // ends at end. What is like the event before need not be searched.
 func (e *events) mayUse(data []byte, end int) bool {
+	rest := data[end:]
+	same := bytes.Equal(rest, e.after)
+	e.finished = e.finished || !same && finishes(rest)
 	if len(e.before) == 0 || !bytes.Equal(data[:e.at], e.before) {
 		return hasUsage(data)
 	}
-	rest := data[end:]
-	if bytes.Equal(rest, e.after) {
+	if same {
 		return false
 	}
 	if hasUsage(rest) {
@@ -325,6 +330,23 @@ func textLen(s []byte) int {
 		i++
 	}
 	return len(s)
+}
+
+var finishKey = []byte(`"finish_reason"`)
+
+// finishes reports whether the JSON of a chat completion chunk says why it ends.
+// Most have "finish_reason":null until then.
+func finishes(data []byte) bool {
+	for {
+		i := bytes.Index(data, finishKey)
+		if i < 0 {
+			return false
+		}
+		data = bytes.TrimLeft(data[i+len(finishKey):], ": ")
+		if len(data) > 0 && data[0] == '"' {
+			return true
+		}
+	}
 }
 
 var usageKey = []byte(`"usage"`)

@@ -94,7 +94,7 @@ func (p *program) serve(ctx context.Context, o cli.ServeOptions) (err error) {
 		return err
 	}
 	s.alerts = alerts.New(alerts.Options{Store: s.store, Config: s.current.Load, Log: s.log})
-	s.admin = ui.New(ui.Options{Store: s.store, Tokens: s.verifier, Config: s.current.Load, Reload: s.reload, TestAlerts: s.alerts.Test,
+	s.admin = ui.New(ui.Options{Store: s.store, Tokens: s.verifier, Renewed: s.verifier.Renewed, Config: s.current.Load, Reload: s.reload, TestAlerts: s.alerts.Test,
 		Gateway: gatewayView{s.gateway}, Ready: s.ready, Metrics: s.metrics.Write, Version: version, Log: s.log})
 
 	doors, err := s.open(cfg)

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"tokenhub/db"
 )
 
 // flood sends wrong secrets for the IDs from as many addresses until ctx ends,
@@ -173,6 +175,41 @@ func TestRestart(t *testing.T) {
 
 // The bounds of failures are exact, however many come at once, and a success
 // takes back what its start counted.
+// Who has the new secret of a rotated key is not slowed by those who still try the
+// old one. It was refused with them, for as long as they tried.
+func TestOldSecretsSlowNoRenewedOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, h := newTable(), &hasher{cost: 25 * time.Millisecond}
+		v := New(Options{Keys: store, Check: h.check, Lanes: 2})
+		old, id := store.mint(t)
+		text, err := Renew(Key, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		store.mu.Lock()
+		store.keys[id] = &db.Key{ID: id, Secrets: []db.Secret{{PHC: phcOf(text)}}}
+		store.mu.Unlock()
+		v.Renewed(text, phcOf(text))
+		for n := range 50 {
+			if _, err := v.Verify(t.Context(), old, addr(n)); err == nil {
+				t.Fatal("the old secret opens the key")
+			}
+		}
+		if _, err := v.Verify(t.Context(), text, addr(99)); err != nil || h.calls.Load() != 0 {
+			t.Errorf("the new secret: %v after %d computations", err, h.calls.Load())
+		}
+		// It is no proof where somebody else was quicker.
+		other, err := Renew(Key, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.Renewed(other, phcOf(other))
+		if _, err := v.Verify(t.Context(), other, addr(99)); err == nil {
+			t.Error("a secret that is not stored opens the key")
+		}
+	})
+}
+
 func TestFailureBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, h := newTable(), &hasher{cost: 25 * time.Millisecond}

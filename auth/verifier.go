@@ -136,6 +136,13 @@ func (v *Verifier) Verify(ctx context.Context, text string, from netip.Addr) (*d
 	return k, nil
 }
 
+// Renewed tells the verifier that text opens phc, which it can believe of who made
+// both and has stored the hash: the holder of a key whose secret was rotated is not
+// slowed then by those who still have the old one.
+func (v *Verifier) Renewed(text, phc string) {
+	v.proofs.put(strings.Clone(prefixOf(text)), proof{phc, v.digest(text)}, v.livingSecrets)
+}
+
 // VerifyToken does the same for the text of an admin token.
 func (v *Verifier) VerifyToken(ctx context.Context, text string, from netip.Addr) (*db.Token, error) {
 	id, d, phc, err := v.recall(Token, text)

@@ -55,6 +55,9 @@ type Options struct {
 	Store Store
 	// Tokens checks admin tokens. Required where [Network] is served.
 	Tokens Verifier
+	// Renewed, if set, is told the text of each key whose secret was rotated, and the
+	// hash that is stored of it.
+	Renewed func(text, phc string)
 	// Config returns the configuration in force. Required.
 	Config func() *config.Config
 	// Reload reads the configuration again and tells what changed. Nil where no
@@ -83,6 +86,7 @@ type Options struct {
 type Admin struct {
 	store   Store
 	tokens  Verifier
+	renewed func(text, phc string)
 	config  func() *config.Config
 	reload  func(ctx context.Context) ([]string, error)
 	gateway Gateway
@@ -119,7 +123,7 @@ type Admin struct {
 // New returns an Admin. It starts nothing.
 func New(o Options) *Admin {
 	a := &Admin{
-		store: o.Store, tokens: o.Tokens, config: o.Config, reload: o.Reload, gateway: o.Gateway,
+		store: o.Store, tokens: o.Tokens, renewed: o.Renewed, config: o.Config, reload: o.Reload, gateway: o.Gateway,
 		ready: o.Ready, alerts: o.TestAlerts, metrics: o.Metrics, version: o.Version, now: o.Now, log: o.Log,
 	}
 	if a.now == nil {

@@ -251,6 +251,9 @@ func (a *Admin) renewKey(r *request, id string, grace time.Duration, revision ui
 		entry.After = encode(map[string]any{"grace": config.FormatDuration(grace)})
 		return entry, nil
 	})
+	if err == nil && a.renewed != nil {
+		a.renewed(text, phc)
+	}
 	return k, text, err
 }
 

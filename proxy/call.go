@@ -27,8 +27,8 @@ type Call struct {
 	BareQuery   bool
 	// Header holds all headers, the credential included.
 	Header Headers
-	// secret is what was presented, once it is verified.
-	secret string
+	// secret is what was presented, once it is verified, and keyID the key's.
+	secret, keyID string
 	// From is the caller's address.
 	From netip.Addr
 	// Body is what follows the headers; nil when there is none. It need not be

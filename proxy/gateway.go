@@ -216,7 +216,7 @@ func (g *Gateway) verify(ctx context.Context, call *Call) (*db.Key, error) {
 	}
 	key, err := g.verifier.Verify(ctx, secret, call.From)
 	if err == nil {
-		call.secret = secret
+		call.secret, call.keyID = secret, key.ID
 		return key, nil
 	}
 	var refused *auth.Refused

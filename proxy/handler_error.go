@@ -71,6 +71,9 @@ func (h *handler) fail(ctx *fasthttp.RequestCtx, call *Call, err error) {
 		if leftOut > 0 {
 			event.Int64("left_out", leftOut)
 		}
+		if call.keyID != "" {
+			event.Str("key", call.keyID)
+		}
 		event.Str("request", call.ID).Str("method", call.Method).Str("path", withoutKey(call.Path)).Int("status", e.Status()).
 			Str("code", e.Code).AnErr("cause", e.Err).Str("from", call.From.String()).Msg("refused")
 	}

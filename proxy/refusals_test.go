@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"tokenhub/db"
 )
 
 func TestRefusalsAreLoggedWithABound(t *testing.T) {
@@ -36,5 +38,15 @@ func TestFloodDoesNotFillTheLog(t *testing.T) {
 	most := refusalsPerSecond * (2 + int(time.Since(start)/time.Second))
 	if n := strings.Count(d.log.String(), `"message":"refused"`); n == 0 || n > most {
 		t.Errorf("%d refusals are logged, want 1 to %d", n, most)
+	}
+}
+
+// The log says whose request was refused, where that is known.
+func TestRefusalsNameTheKey(t *testing.T) {
+	d := newDoor(t, newFake(t, good).URL, nil)
+	key := d.key("k", func(k *db.Key) { k.Models = []string{"other"} })
+	d.chat(key)
+	if text := d.log.String(); !strings.Contains(text, `"key":"`+key[3:13]+`"`) || !strings.Contains(text, `"code":"model_not_allowed"`) || strings.Contains(text, key) {
+		t.Errorf("the log says %s", text)
 	}
 }

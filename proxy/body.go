@@ -92,7 +92,7 @@ func scan(body []byte) (*fields, error) {
 			if err := c.value(1); err != nil {
 				return err
 			}
-			if (kind == '[' || kind == '{') && !hollow(body[from:c.i]) {
+			if kind == '[' && !hollow(body[from:c.i]) {
 				f.noteFurther(raw)
 			}
 			return nil
@@ -156,9 +156,11 @@ func controlledName(name []byte) (int, error) {
 	return -1, nil
 }
 
-// furtherFields are those in which OpenRouter and LiteLLM take more models, to
-// answer with when the first one does not:
-// openrouter.ai/docs/guides/routing/model-fallbacks, docs.litellm.ai/docs/proxy/reliability.
+// furtherFields are those in which OpenRouter, Perplexity and LiteLLM take more
+// models, to answer with when the first one does not:
+// openrouter.ai/docs/guides/routing/model-fallbacks,
+// docs.perplexity.ai/docs/agent-api/model-fallback,
+// docs.litellm.ai/docs/proxy/client_side_fallbacks.
 var furtherFields = [2]string{"models", "fallbacks"}
 
 // noteFurther notes a field that names further models.

@@ -149,7 +149,7 @@ func (n *counts) creation(c *cursor) error {
 
 // iterations reads Anthropic's list of what one message took to make. Where a
 // context was compacted on the way the counts beside it leave that out, which is
-// charged all the same: platform.claude.com/docs/en/build-with-claude/compaction.
+// charged all the same: platform.claude.com/docs/en/build-with-claude/compaction-threshold.
 func (n *counts) iterations(c *cursor) error {
 	var sum counts
 	err := c.array(2, func() error {

@@ -198,3 +198,26 @@ func TestModelsOfThreeProviders(t *testing.T) {
 		t.Error("a model that nobody has was found")
 	}
 }
+
+// Whoever has the new secret of a key is served while others go on with the old one,
+// however many of their tries were refused.
+func TestRotatedWhileTheOldSecretIsTried(t *testing.T) {
+	p := newMortal(t, "m")
+	h := startHub(t, fmt.Sprintf("[[providers]]\nname = \"p\"\nbase_url = \"http://%s/v1\"\n", p.address))
+	const body = `{"model":"p/m","messages":[{"role":"user","content":"hi"}]}`
+	old := h.key(t, "lost")
+	if status, _, text := h.chat(t, old, body); status != 200 {
+		t.Fatalf("%d %s", status, text)
+	}
+	renewed := h.run(t, "keys", "rotate", "lost", "--quiet")
+	last := 0
+	for range 15 {
+		last, _, _ = h.chat(t, old, body)
+	}
+	if last != 429 {
+		t.Errorf("the old secret gets %d at last, want 429", last)
+	}
+	if status, _, text := h.chat(t, renewed, body); status != 200 {
+		t.Errorf("the new secret: %d %s", status, text)
+	}
+}

@@ -3,12 +3,19 @@ package auth
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/alexedwards/argon2id"
 )
 
 // errHash is what is wrong with a hash that is not ours to compute.
 var errHash = errors.New("not a usable argon2id hash")
+
+// hashMemory is what one computation takes, in bytes.
+const hashMemory = 19 << 20
+
+// firstHash is for the memory of the first computation.
+var firstHash sync.Once
 
 // Hash returns the argon2id hash of a text as a PHC string, with 19 MiB, two
 // passes and one lane: about 25 ms of one core. An error means that there is no
@@ -18,8 +25,9 @@ var errHash = errors.New("not a usable argon2id hash")
 // hash; the cost is for the admin password, and for the rule that nothing is
 // stored which a thief of the file could turn into a key.
 func Hash(text string) (phc string, err error) {
+	firstHash.Do(takeMemory)
 	phc, err = argon2id.CreateHash(text, &argon2id.Params{
-		Memory: 19 * 1024, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32,
+		Memory: hashMemory >> 10, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32,
 	})
 	if err != nil {
 		return "", fmt.Errorf("hash: %w", err)
@@ -61,6 +69,7 @@ func check(text, phc string) (match bool, err error) {
 			match, err = false, errHash
 		}
 	}()
+	firstHash.Do(takeMemory)
 	match, err = argon2id.ComparePasswordAndHash(text, phc)
 	if err != nil {
 		return false, errHash

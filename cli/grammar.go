@@ -78,7 +78,7 @@ func valuedFlags(cmd *cobra.Command) map[string]bool {
 	}
 	walk = func(c *cobra.Command) {
 		c.PersistentFlags().VisitAll(note)
-		c.LocalNonPersistentFlags().VisitAll(note)
+		c.Flags().VisitAll(note)
 		for _, sub := range c.Commands() {
 			walk(sub)
 		}

@@ -111,7 +111,7 @@ type Admin struct {
 	// assets and templates are what pages are made of, once they are mounted. The
 	// first page reads the templates: a gateway whose pages nobody looks at starts
 	// without.
-	assets    map[string]*asset
+	assets    func() map[string]*asset
 	templates func() map[string]*template.Template
 
 	// hashing lets one new secret be hashed at a time: each takes 19 MiB.

@@ -16,7 +16,7 @@ func (a *Admin) functions() template.FuncMap {
 	return template.FuncMap{
 		"num": whole, "short": short, "usd": usd, "ms": milliseconds, "percent": percent, "of": share,
 		"when": when, "list": func(v ...any) []any { return v },
-		"asset":  func(name string) string { return strings.TrimPrefix(a.assets[name].path, "/") },
+		"asset":  func(name string) string { return strings.TrimPrefix(a.assets()[name].path, "/") },
 		"status": statusWord, "plural": plural, "args": args, "current": current,
 		"usd64": func(d *dollars) string { return usd(int64(*d)) }, "more": func(n, shown int) int { return n - shown },
 	}

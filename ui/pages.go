@@ -63,7 +63,7 @@ func sights() []sight {
 // in with the admin password. It is mounted beside [Admin.API] for [Network],
 // which their sessions open too.
 func (a *Admin) Pages() func(fiber.Router) {
-	a.assets = loadAssets()
+	a.assets = sync.OnceValue(loadAssets)
 	a.templates = sync.OnceValue(a.loadTemplates)
 	return func(r fiber.Router) {
 		seen := map[string]bool{}
@@ -82,13 +82,9 @@ func (a *Admin) Pages() func(fiber.Router) {
 				r.Add("HEAD", s.path, h)
 			}
 		}
-		for name, file := range a.assets {
-			r.Get(file.path, file.serve)
-			r.Head(file.path, file.serve)
-			if name == "icon.svg" {
-				r.Get("/favicon.ico", file.serve)
-			}
-		}
+		r.Get("/static/:hash/:name", a.serveAsset)
+		r.Head("/static/:hash/:name", a.serveAsset)
+		r.Get("/favicon.ico", func(c *fiber.Ctx) error { return a.assets()["icon.svg"].serve(c) })
 	}
 }
 

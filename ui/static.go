@@ -64,6 +64,15 @@ func packed(text []byte) []byte {
 	return b.Bytes()
 }
 
+// serveAsset serves a file by its path, which has the hash of what is in it.
+func (a *Admin) serveAsset(c *fiber.Ctx) error {
+	f := a.assets()[c.Params("name")]
+	if f == nil || f.path != c.Path() {
+		return c.Next()
+	}
+	return f.serve(c)
+}
+
 func (f *asset) serve(c *fiber.Ctx) error {
 	c.Set("Cache-Control", "public, max-age=31536000, immutable")
 	if c.Path() == "/favicon.ico" { // browsers look there by themselves

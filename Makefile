@@ -58,6 +58,7 @@ vet: ## go vet
 .PHONY: lint
 lint: $(GOLANGCI) ## golangci-lint, built once into bin/
 	$(GOLANGCI) run
+	cd e2e && ../$(GOLANGCI) run
 
 # Without a network the linter can't be built: that is no reason to have no tests.
 .PHONY: lint-if-there

@@ -34,6 +34,9 @@ func limitError(e *db.LimitError, now time.Time) *Error {
 		out.Message = fmt.Sprintf("The limit %s of this API key is %d; %d are used and %d held by running requests, and this one may need %d. %s",
 			name, e.Max, e.Used, e.Held, e.Need, resets(e.Resets))
 	}
+	if e.Need > e.Max {
+		out.Message += " Even with none of it used this request would not fit: send less input, or ask for fewer output tokens."
+	}
 	return out
 }
 

@@ -199,6 +199,33 @@ func TestRateHeadersWhereNobodyAnswers(t *testing.T) {
 	}
 }
 
+// Who asks for more than a limit has at all is told that waiting does not help, and
+// nobody else is.
+func TestRequestThatNeverFits(t *testing.T) {
+	d := newDoor(t, calls(t, good).URL, priced)
+	for name, c := range map[string]struct {
+		limits db.Limits
+		status int
+		never  bool
+	}{
+		"a minute too small":      {db.Limits{TokensPerMinute: 14}, 429, true},
+		"a day too small":         {db.Limits{DailyTokens: 14}, 402, true},
+		"too little money":        {db.Limits{TotalUSD: 1}, 402, true},
+		"a minute that is enough": {db.Limits{TokensPerMinute: 15}, 429, false},
+		"a month that is enough":  {db.Limits{MonthlyTokens: 15}, 402, false},
+	} {
+		key := d.key(name, func(k *db.Key) { k.Limits = c.limits })
+		if !c.never {
+			d.chat(key)
+		}
+		resp, body := d.send("POST", "/v1/chat/completions", boundBody, "X-Api-Key", key)
+		const hint = "Even with none of it used this request would not fit: send less input, or ask for fewer output tokens."
+		if resp.StatusCode != c.status || strings.Contains(body, hint) != c.never {
+			t.Errorf("%s: %d %s", name, resp.StatusCode, body)
+		}
+	}
+}
+
 // The minute may end between the claim and the answer to it.
 func TestRetryAfterOfAMinuteThatIsOver(t *testing.T) {
 	for _, limit := range []string{db.LimitRPM, db.LimitTPM} {

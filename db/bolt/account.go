@@ -57,13 +57,12 @@ func (s *series) restore(list []sum, window func(time.Time) db.Window) {
 
 // usage tells where the key stands at t. mu is held.
 func (a *account) usage(t time.Time, w windows) db.KeyUsage {
-	return db.KeyUsage{
-		Minute:  a.minute.look(t, db.MinuteOf).use(),
-		Day:     a.day.look(t, w.day).use(),
-		Month:   a.month.look(t, w.month).use(),
-		Total:   a.total.use(),
-		Running: int64(len(a.holds)),
-	}
+	return a.standing(a.minute.look(t, db.MinuteOf), a.day.look(t, w.day), a.month.look(t, w.month))
+}
+
+// standing tells where the key stands by the tallies of three windows.
+func (a *account) standing(minute, day, month *tally) db.KeyUsage {
+	return db.KeyUsage{Minute: minute.use(), Day: day.use(), Month: month.use(), Total: a.total.use(), Running: int64(len(a.holds))}
 }
 
 // take enters a hold. mu is held, and so is the lock of locked, the one provider

@@ -122,14 +122,13 @@ func (d *DB) Reserve(ctx context.Context, c db.Claim) (db.Reservation, error) {
 	if replaces {
 		a.give(c.Replaces, old, p)
 	}
-	standing := db.Standing{Key: a.usage(c.Time, w), Provider: p.months.look(c.Time, w.month).use(), Replaces: replaces}
+	minute, day, month, spent := a.minute.look(c.Time, db.MinuteOf), a.day.look(c.Time, w.day), a.month.look(c.Time, w.month), p.months.look(c.Time, w.month)
 	// A request that goes on at another provider stays in its minute, which may be
 	// long over, and is no clock that was set back.
-	var minute *tally
 	if replaces && old.minute.window.Contains(c.Time) {
 		minute = old.minute
-		standing.Key.Minute = minute.use()
 	}
+	standing := db.Standing{Key: a.standing(minute, day, month), Provider: spent.use(), Replaces: replaces}
 	r, err := db.Decide(&limits, &standing, &c)
 	if err != nil {
 		if replaces {
@@ -138,13 +137,10 @@ func (d *DB) Reserve(ctx context.Context, c db.Claim) (db.Reservation, error) {
 		p.mu.Unlock()
 		return db.Reservation{}, err
 	}
-	if minute == nil {
-		minute = a.minute.at(c.Time, db.MinuteOf)
-	}
 	h := hold{
 		tokens: r.Tokens, cost: r.Cost,
-		minute: minute, day: a.day.at(c.Time, w.day), month: a.month.at(c.Time, w.month),
-		provider: p, spent: p.months.at(c.Time, w.month),
+		minute: a.minute.keep(minute), day: a.day.keep(day), month: a.month.keep(month),
+		provider: p, spent: p.months.keep(spent),
 	}
 	r.ID = d.ledger.lastID.Add(1)
 	a.take(r.ID, h, p)

@@ -112,12 +112,19 @@ func (s *series) look(t time.Time, window func(time.Time) db.Window) *tally {
 	return &s.ghost
 }
 
-// at returns the tally of t to be counted in.
-func (s *series) at(t time.Time, window func(time.Time) db.Window) *tally {
-	if one := s.find(t); one != nil {
+// keep returns a tally that look returned last, to be counted in: where it was a
+// ghost, the window begins.
+func (s *series) keep(one *tally) *tally {
+	if one != &s.ghost {
 		return one
 	}
-	return s.insert(&tally{window: window(t)})
+	begun := s.ghost
+	return s.insert(&begun)
+}
+
+// at returns the tally of t to be counted in.
+func (s *series) at(t time.Time, window func(time.Time) db.Window) *tally {
+	return s.keep(s.look(t, window))
 }
 
 // insert puts a new tally in its place; the oldest one goes. Behind all that are

@@ -3,9 +3,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"regexp"
@@ -13,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"tokenhub/auth"
 )
 
 // figure is one load, which gives one or more rows of the table.
@@ -312,7 +316,12 @@ func starts(ctx context.Context, b *bench) error {
 	if info, err := os.Stat(b.binary); err == nil {
 		b.results.add(binarySize, tokenhub, float64(info.Size())/1e6)
 	}
-	return b.turns(ctx, b.subjects(), func(name string) error {
+	return b.turns(ctx, append(b.subjects(), hashAlone), func(name string) error {
+		if name == hashAlone {
+			took, err := b.hash(ctx)
+			b.results.add(hashTime, tokenhub, float64(took)/float64(time.Millisecond))
+			return err
+		}
 		if p := b.running[name]; p != nil {
 			delete(b.running, name)
 			if err := p.stop(); err != nil {
@@ -332,13 +341,45 @@ func starts(ctx context.Context, b *bench) error {
 	})
 }
 
+// hashAlone takes a turn among the programs that are started: a process that
+// computes the hash of a key and ends.
+const hashAlone = "hash"
+
+// hash tells how long that process needs for the hash.
+func (b *bench) hash(ctx context.Context) (time.Duration, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return 0, err
+	}
+	var out bytes.Buffer
+	cmd := exec.CommandContext(ctx, self, "hash")
+	cmd.Stdout = &out
+	if err := errors.Join(onCore(b.tested, cmd.Start), cmd.Wait()); err != nil {
+		return 0, err
+	}
+	if err := wait(ctx, b.duration()); err != nil { // as after the others
+		return 0, err
+	}
+	return time.ParseDuration(strings.TrimSpace(out.String()))
+}
+
+// runHash is that process.
+func runHash(stdout io.Writer) error {
+	begun := time.Now()
+	if _, err := auth.Hash("a key that nobody has"); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(stdout, time.Since(begun))
+	return err
+}
+
 // benchLine is a line of go test -bench -benchmem.
 var benchLine = regexp.MustCompile(`(?m)^(Benchmark\S+)\s.*?([\d.]+) ns/op(?:.*?([\d.]+) ns/event)?(?:.*?\s(\d+) allocs/op)?`)
 
 // parts runs the benchmarks that stand in the packages.
 func parts(ctx context.Context, b *bench) error {
 	for range b.rounds {
-		cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^Benchmark(Verify|Scan|Splice|Stream|ReserveSettle|JournalAppend|Request)$",
+		cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^Benchmark(Verify|Scan|Splice|Stream|ReserveSettle|JournalAppend|Request|Write)$",
 			"-benchmem", "-benchtime", "0.3s", "-cpu", "1", "./auth", "./proxy", "./db/bolt", "./bench")
 		out, err := cmd.CombinedOutput()
 		if err != nil {
@@ -363,6 +404,8 @@ func parts(ctx context.Context, b *bench) error {
 				both = nanos / 1000
 			case "BenchmarkJournalAppend":
 				journal = nanos / 1000
+			case "BenchmarkWrite":
+				b.results.add(writeTime, tokenhub, nanos/1000)
 			case "BenchmarkRequest":
 				b.results.add(requestAllocs, tokenhub, allocs)
 			}

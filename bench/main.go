@@ -45,6 +45,8 @@ func run(args []string, stdout, stderr io.Writer) error {
 			return runProvider(args[1:])
 		case "bare":
 			return runBare(args[1:])
+		case "hash":
+			return runHash(stdout)
 		}
 	}
 	var o options

@@ -142,3 +142,22 @@ func underRace() bool {
 	}
 	return false
 }
+
+// BenchmarkWrite writes what a record takes in the journal, one behind the other,
+// and does nothing else: what the system takes of a journal append.
+func BenchmarkWrite(b *testing.B) {
+	f, err := os.Create(filepath.Join(b.TempDir(), "file"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	record := make([]byte, 123)
+	var at int64
+	for b.Loop() {
+		n, err := f.WriteAt(record, at)
+		if err != nil {
+			b.Fatal(err)
+		}
+		at += int64(n)
+	}
+}

@@ -34,10 +34,11 @@ type keyEntry struct {
 // load reads all keys from the file.
 func (t *keyTable) load(tx *bbolt.Tx) error {
 	t.byID = map[string]*keyEntry{}
+	used := tx.Bucket([]byte(bucketUsed))
 	return eachJSON(tx, bucketKeys, func(k *db.Key) {
 		e := &keyEntry{}
 		e.key.Store(k)
-		e.used.load(tx, k.ID)
+		e.used.load(used, k.ID)
 		t.byID[k.ID] = e
 	})
 }

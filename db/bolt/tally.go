@@ -22,6 +22,8 @@ type tally struct {
 	window                 db.Window
 	requests, tokens, cost int64
 	tokensHeld, costHeld   held
+	// fresh says that it is in no series yet, see look.
+	fresh bool
 }
 
 // charge counts what was used for good.
@@ -77,8 +79,6 @@ func (t *tally) use() db.WindowUse {
 // series is the newest tallies of one kind of window, the newest first.
 type series struct {
 	list [keptWindows]*tally
-	// ghost stands in for windows that were never used when they are only asked for.
-	ghost tally
 }
 
 // find returns the tally that a claim made at t counts in, nil if that window
@@ -103,23 +103,22 @@ func (s *series) find(t time.Time) *tally {
 
 func isMinute(w db.Window) bool { return w.End.Sub(w.Start) == time.Minute }
 
-// look returns the tally of t to be read only.
+// look returns the tally of t to be read only. For a window that was not used yet
+// it is a fresh one, which the series forgets unless it is kept.
 func (s *series) look(t time.Time, window func(time.Time) db.Window) *tally {
 	if one := s.find(t); one != nil {
 		return one
 	}
-	s.ghost = tally{window: window(t)}
-	return &s.ghost
+	return &tally{window: window(t), fresh: true}
 }
 
-// keep returns a tally that look returned last, to be counted in: where it was a
-// ghost, the window begins.
+// keep returns what look returned, to be counted in: a window begins with it.
 func (s *series) keep(one *tally) *tally {
-	if one != &s.ghost {
-		return one
+	if one.fresh {
+		one.fresh = false
+		s.insert(one)
 	}
-	begun := s.ghost
-	return s.insert(&begun)
+	return one
 }
 
 // at returns the tally of t to be counted in.
@@ -129,7 +128,7 @@ func (s *series) at(t time.Time, window func(time.Time) db.Window) *tally {
 
 // insert puts a new tally in its place; the oldest one goes. Behind all that are
 // kept it is the first one of a clock that was set back, and the others go.
-func (s *series) insert(one *tally) *tally {
+func (s *series) insert(one *tally) {
 	i := 0
 	for i < keptWindows && s.list[i] != nil && s.list[i].window.Start.After(one.window.Start) {
 		i++
@@ -139,7 +138,6 @@ func (s *series) insert(one *tally) *tally {
 	}
 	copy(s.list[i+1:], s.list[i:])
 	s.list[i] = one
-	return one
 }
 
 // sum is what the file keeps of a tally.
@@ -218,7 +216,7 @@ func decodeCounters(b []byte) (*counters, error) {
 		if size <= 0 || n > keptWindows {
 			return nil, errCounters
 		}
-		b = b[size:]
+		b, lists[i] = b[size:], make([]sum, 0, n)
 		for range n {
 			var v [4]int64
 			for k := range v {

@@ -37,10 +37,11 @@ func (e *tokenEntry) live() *db.Token {
 // load reads all tokens from the file.
 func (t *tokenTable) load(tx *bbolt.Tx) error {
 	t.byID = map[string]*tokenEntry{}
+	used := tx.Bucket([]byte(bucketUsed))
 	return eachJSON(tx, bucketTokens, func(tok *db.Token) {
 		e := &tokenEntry{}
 		e.token.Store(tok)
-		e.used.load(tx, tok.ID)
+		e.used.load(used, tok.ID)
 		t.byID[tok.ID] = e
 	})
 }

@@ -15,14 +15,15 @@ type lastUse struct {
 	saved atomic.Int64 // what the file has
 }
 
-// load reads the time from the file.
-func (u *lastUse) load(tx *bbolt.Tx, id string) {
-	if b := tx.Bucket([]byte(bucketUsed)); b != nil {
-		if v := b.Get([]byte(id)); len(v) == 8 {
-			n := int64(binary.BigEndian.Uint64(v))
-			u.nanos.Store(n)
-			u.saved.Store(n)
-		}
+// load reads the time from the bucket of these times, nil where there is none.
+func (u *lastUse) load(b *bbolt.Bucket, id string) {
+	if b == nil {
+		return
+	}
+	if v := b.Get([]byte(id)); len(v) == 8 {
+		n := int64(binary.BigEndian.Uint64(v))
+		u.nanos.Store(n)
+		u.saved.Store(n)
 	}
 }
 

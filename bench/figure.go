@@ -78,7 +78,7 @@ func (b *bench) turns(ctx context.Context, subjects []string, measure func(name 
 
 // parted is in how many turns a round of small requests is made: the more often
 // programs take turns, the less of a difference is the machine's.
-const parted = 3
+const parted = 6
 
 func smallRequests(ctx context.Context, b *bench) error {
 	if err := b.forwardTo(b.pump.address); err != nil {
@@ -115,6 +115,7 @@ func manyKeys(ctx context.Context, b *bench) error {
 			return err
 		}
 	}
+	const parted = 2 * parted // there are two only, and little is between them
 	return b.turns(ctx, slices.Repeat([]string{"1 key", "all keys"}, parted), func(name string) error {
 		requests := all[:1]
 		if name == "all keys" {

@@ -320,7 +320,9 @@ func starts(ctx context.Context, b *bench) error {
 	return b.turns(ctx, append(b.subjects(), hashAlone), func(name string) error {
 		if name == hashAlone {
 			took, err := b.hash(ctx)
-			b.results.add(hashTime, tokenhub, float64(took)/float64(time.Millisecond))
+			if err == nil {
+				b.results.add(hashTime, tokenhub, float64(took)/float64(time.Millisecond))
+			}
 			return err
 		}
 		if p := b.running[name]; p != nil {

@@ -35,7 +35,7 @@ func limitError(e *db.LimitError, now time.Time) *Error {
 			name, e.Max, e.Used, e.Held, e.Need, resets(e.Resets))
 	}
 	if e.Need > e.Max {
-		out.Message += " Even with none of it used this request would not fit: send less input, or ask for fewer output tokens."
+		out.Message += " Even with none of it used this request would not fit: make it smaller, or have the limit raised."
 	}
 	return out
 }

@@ -219,7 +219,7 @@ func TestRequestThatNeverFits(t *testing.T) {
 			d.chat(key)
 		}
 		resp, body := d.send("POST", "/v1/chat/completions", boundBody, "X-Api-Key", key)
-		const hint = "Even with none of it used this request would not fit: send less input, or ask for fewer output tokens."
+		const hint = "Even with none of it used this request would not fit: make it smaller, or have the limit raised."
 		if resp.StatusCode != c.status || strings.Contains(body, hint) != c.never {
 			t.Errorf("%s: %d %s", name, resp.StatusCode, body)
 		}

@@ -83,7 +83,6 @@ func (a *Admin) Pages() func(fiber.Router) {
 			}
 		}
 		r.Get("/static/:hash/:name", a.serveAsset)
-		r.Head("/static/:hash/:name", a.serveAsset)
 		r.Get("/favicon.ico", func(c *fiber.Ctx) error { return a.assets()["icon.svg"].serve(c) })
 	}
 }

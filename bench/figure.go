@@ -77,24 +77,49 @@ func (b *bench) turns(ctx context.Context, subjects []string, measure func(name 
 }
 
 // parted is in how many turns a round of small requests is made: the more often
-// programs take turns, the less of a difference is the machine's.
+// programs take turns, the less of a difference is the machine's. The turns of a
+// round are one value, so that what comes once a second or two is in it.
 const parted = 6
+
+// pool calls measure for each of the subjects in so many short turns, round by
+// round, and add with what each spent in a round.
+func (b *bench) pool(ctx context.Context, subjects []string, turns int, measure func(name string, d time.Duration) (spent, error), add func(name string, s spent)) error {
+	for range b.rounds {
+		sum := map[string]spent{}
+		for range turns {
+			for _, name := range subjects {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				s, err := measure(name, b.duration()/time.Duration(turns))
+				if err != nil {
+					return fmt.Errorf("%s: %w", name, err)
+				}
+				sum[name] = sum[name].plus(s)
+			}
+		}
+		for _, name := range subjects {
+			add(name, sum[name])
+		}
+	}
+	return nil
+}
 
 func smallRequests(ctx context.Context, b *bench) error {
 	if err := b.forwardTo(b.pump.address); err != nil {
 		return err
 	}
-	return b.turns(ctx, slices.Repeat(append(b.subjects(), direct), parted), func(name string) error {
+	return b.pool(ctx, append(b.subjects(), direct), parted, func(name string, d time.Duration) (spent, error) {
 		p, err := b.shared(ctx, name)
 		if err != nil {
-			return err
+			return spent{}, err
 		}
-		s, err := b.pump.closedLoop(ctx, p, connections, b.duration()/parted, b.small(0))
+		return b.pump.closedLoop(ctx, p, connections, d, b.small(0))
+	}, func(name string, s spent) {
 		b.results.add(smallRate, name, s.perSecond())
 		if name != direct { // who shares its core with the load
 			b.results.add(smallCPU, name, s.perRequest())
 		}
-		return err
 	})
 }
 
@@ -115,20 +140,13 @@ func manyKeys(ctx context.Context, b *bench) error {
 			return err
 		}
 	}
-	const parted = 2 * parted // there are two only, and little is between them
-	return b.turns(ctx, slices.Repeat([]string{"1 key", "all keys"}, parted), func(name string) error {
-		requests := all[:1]
-		if name == "all keys" {
-			requests = all
+	return b.pool(ctx, []string{oneKey, tokenhub}, 2*parted, func(name string, d time.Duration) (spent, error) {
+		requests := all
+		if name == oneKey {
+			requests = all[:1]
 		}
-		s, err := b.pump.closedLoop(ctx, p, connections, b.duration()/parted, requests...)
-		if name == "1 key" {
-			b.results.add(keysCPU, oneKey, s.perRequest())
-		} else {
-			b.results.add(keysCPU, tokenhub, s.perRequest())
-		}
-		return err
-	})
+		return b.pump.closedLoop(ctx, p, connections, d, requests...)
+	}, func(name string, s spent) { b.results.add(keysCPU, name, s.perRequest()) })
 }
 
 func latency(ctx context.Context, b *bench) error {

@@ -31,6 +31,12 @@ type spent struct {
 func (s spent) perRequest() float64 {
 	return float64(s.cpu) / float64(time.Microsecond) / float64(s.requests)
 }
+
+// plus is what two loads cost together.
+func (s spent) plus(o spent) spent {
+	return spent{s.requests + o.requests, s.took + o.took, s.cpu + o.cpu}
+}
+
 func (s spent) perSecond() float64 { return float64(s.requests) / s.took.Seconds() }
 
 // meterLoad counts what happens between two moments of a load that is running:

@@ -69,7 +69,7 @@ func readPrices(r io.Reader) (*priceTable, error) {
 	if strings.Join(head, ",") != strings.Join(priceHeader, ",") {
 		return nil, fmt.Errorf("the first row must be %q", strings.Join(priceHeader, ","))
 	}
-	t := &priceTable{rows: make(map[string]priceRow, 400)}
+	t := &priceTable{rows: make(map[string]priceRow, 400)} // the built-in table has as many
 	for {
 		record, err := in.Read()
 		if err == io.EOF {

@@ -109,8 +109,7 @@ type Admin struct {
 	history history
 
 	// assets and templates are what pages are made of, once they are mounted. The
-	// first page reads the templates: a gateway whose pages nobody looks at starts
-	// without.
+	// first page reads them: a gateway whose pages nobody looks at starts without.
 	assets    func() map[string]*asset
 	templates func() map[string]*template.Template
 

@@ -525,3 +525,26 @@ func TestListsLeadToOlderAndBack(t *testing.T) {
 		t.Errorf("what refreshes itself does not lead to older requests: %s", list)
 	}
 }
+
+// Files of the pages are kept by browsers for good, so their path tells what is in
+// them: with another hash there is no such file.
+func TestFilesOfPagesByTheirHash(t *testing.T) {
+	v := newWorld(t).pages()
+	v.cookie = nil // the page to sign in has them too
+	for name, f := range loadAssets() {
+		if a := v.get(f.path); a.status != 200 || string(a.body) != string(f.plain) || !strings.Contains(a.header.Get("Cache-Control"), "immutable") {
+			t.Errorf("%s: %d, %d bytes, %v", f.path, a.status, len(a.body), a.header)
+		}
+		if a := v.do("HEAD", f.path, nil, "If-None-Match", f.etag); a.status != 304 {
+			t.Errorf("HEAD of the same %s: %d", f.path, a.status)
+		}
+		for _, path := range []string{"/static/0123456789abcdef/" + name, strings.TrimSuffix(f.path, name) + "other.js", f.path + "/"} {
+			if a := v.get(path); a.status == 200 {
+				t.Errorf("%s: got an answer of %d bytes", path, len(a.body))
+			}
+		}
+	}
+	if a := v.get("/favicon.ico"); a.status != 200 || strings.Contains(a.header.Get("Cache-Control"), "immutable") {
+		t.Errorf("the icon: %d %v", a.status, a.header)
+	}
+}

@@ -95,7 +95,7 @@ func (a *Admin) API(trust Trust) func(fiber.Router) {
 		// path and method.
 		rest := a.serve(trust, func(_ *Admin, r *request) error {
 			for _, path := range paths {
-				if !fiber.RoutePatternMatch(r.c.Path(), path, fiber.Config{CaseSensitive: true, StrictRouting: true}) {
+				if !fiber.RoutePatternMatch(r.c.Path(), path, r.c.App().Config()) {
 					continue
 				}
 				allow := methods[path]

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -184,6 +185,28 @@ func TestQuantile(t *testing.T) {
 		if got := quantile(samples, share); got != want {
 			t.Errorf("quantile %v is %v, want %v", share, got, want)
 		}
+	}
+}
+
+// The turns of a round are one value: what was spent in all of them.
+func TestTurnsOfARoundAreCountedTogether(t *testing.T) {
+	b := &bench{options: options{rounds: 2, seconds: 3}}
+	turn := time.Duration(0)
+	got := map[string][]float64{}
+	err := b.pool(t.Context(), []string{"a", "b"}, 3, func(name string, d time.Duration) (spent, error) {
+		if d != time.Second {
+			t.Errorf("a turn takes %v, want a third of the round", d)
+		}
+		turn++
+		return spent{requests: 1000, took: d, cpu: turn * time.Millisecond}, nil
+	}, func(name string, s spent) {
+		if s.perSecond() != 1000 {
+			t.Errorf("%s: %v requests per second, want 1000", name, s.perSecond())
+		}
+		got[name] = append(got[name], s.perRequest())
+	})
+	if want := map[string][]float64{"a": {3, 9}, "b": {4, 10}}; err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, %v, want %v", got, err, want)
 	}
 }
 

@@ -4,7 +4,7 @@
 // all in one run, in turns, so that a machine that is busy for a while is busy
 // for each of them. It prints one table, the one in docs/performance.md.
 //
-//	go run ./bench                             # about eight minutes
+//	go run ./bench                             # about ten minutes
 //	go run ./bench -seconds 1 -rounds 1        # a look, two minutes
 //	go run ./bench -only streams,small         # some of the figures
 //	go run ./bench -o docs/performance.md      # replaces the table in there
